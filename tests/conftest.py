@@ -1,0 +1,26 @@
+"What several test files share: the repository, a copy to break, and a clean environment for child processes."
+import os, shutil, subprocess, sys
+from pathlib import Path
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted(p for p in (ROOT/"nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+
+def repository_files():
+    "Every file that is committed or about to be, as paths below the repository."
+    names = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True).stdout
+    return [Path(os.fsdecode(n)) for n in sorted(set(names.split(b"\0"))) if n and (ROOT/os.fsdecode(n)).is_file()]
+
+def run(*command, cwd, check=True, **variables):
+    "Run Python with `command`, away from what this process put into its environment (nbdev's `IN_TEST` turns export off)."
+    env = {k: v for k, v in os.environ.items() if k not in ("IN_TEST", "PYTHONPATH")} | variables
+    done = subprocess.run([sys.executable, *map(str, command)], cwd=cwd, env=env, capture_output=True, text=True)
+    if check: assert done.returncode == 0, f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+@pytest.fixture
+def copy(tmp_path):
+    "A copy of the repository that a test may change."
+    for name in repository_files():
+        (tmp_path/"copy"/name).parent.mkdir(parents=True, exist_ok=True); shutil.copy2(ROOT/name, tmp_path/"copy"/name)
+    return tmp_path/"copy"
