@@ -10,7 +10,7 @@ import dataclasses, functools, hashlib, math, numbers, re, unicodedata
 from dataclasses import dataclass, field
 import numpy as np
 from ..checks import InputError, warn_weak, nearest, check_choice, where
-from ..results import html_table, kind, number
+from ..results import html_table, kind
 
 # %% ../../nbs/data/00_records.ipynb #c80c4a71
 def _missing(v):
@@ -44,7 +44,7 @@ def _stack(cells, present, name):
 def _from_objects(cells, name):
     "Python objects as an array of text (`None` where empty), numbers (NaN where empty) or stacked arrays."
     present = np.array([not _missing(v) for v in cells], dtype=bool)
-    kinds = {"text" if isinstance(v, str) else "number" if isinstance(v, (numbers.Real, np.bool_)) else "array" if hasattr(v, "__len__") or hasattr(v, "__array__")
+    kinds = {"text" if isinstance(v, str) else "number" if isinstance(v, (numbers.Real, np.bool_)) else "array" if any(hasattr(v, a) for a in ("__len__", "__array__", "__array_interface__"))
              else type(v).__name__ for v in cells[present]}
     if len(kinds) > 1 or not kinds <= {"text", "number", "array"}:
         raise InputError(f"`{name}` holds {' and '.join(sorted(kinds))} values, but one kind was expected: all text, all numbers or all arrays of one shape.")
@@ -145,6 +145,7 @@ class MultimodalRecords:
     def __post_init__(self):
         if not isinstance(self.modalities, dict) or not self.modalities:
             raise InputError("`modalities` must be a dictionary with at least one entry, for example {'image': array, 'text': list}.")
+        if self.label_name in {*self.modalities, *(self.features or {})}: raise InputError(f"`{self.label_name}` names a modality and the label. Give one of them another name.")
         for key, value in _checked(self).items(): object.__setattr__(self, key, value)
         _check_content(self)
 
