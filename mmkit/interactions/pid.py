@@ -289,6 +289,7 @@ def _interior_point(p_ay, p_by, tol, caution=.1, most=80):
 @functools.lru_cache(maxsize=1)
 def _blas():
     from threadpoolctl import ThreadpoolController
+    import scipy.linalg.lapack  # the controller sees only libraries that are loaded, and SciPy brings its own
     return ThreadpoolController()
 
 def one_thread():
@@ -306,10 +307,11 @@ def _union(p_ay, p_by, tol=1e-9):
     if p_ay.shape[1] == 2: attained, proven = _binary_union(p_ay, p_by)
     else:
         if len(p_ay) < len(p_by): p_ay, p_by = p_by, p_ay
-        attained, proven = _interior_point(p_ay, p_by, tol)
-        if attained-proven > 1e-8*LN2:
-            again = _interior_point(p_ay, p_by, tol, caution=.3); attained, proven = min(attained, again[0]), max(proven, again[1])
-    return h_y+attained/LN2, (attained-proven)/LN2
+        with one_thread():
+            attained, proven = _interior_point(p_ay, p_by, tol)
+            if attained-proven > 1e-8*LN2:
+                again = _interior_point(p_ay, p_by, tol, caution=.3); attained, proven = min(attained, again[0]), max(proven, again[1])
+    return h_y+attained/LN2, max(0., attained-proven)/LN2  # below zero only by rounding
 
 # %% ../../nbs/interactions/01_pid.ipynb #18a8f312
 @dataclass(frozen=True)
@@ -363,6 +365,6 @@ def decompose(
     entries, a wrong shape, or a label with one class only. Plug-in counts are biased upwards: use `quantify_interactions` for data."""
     p = check_table(p)
     if (p.sum((0, 1)) > 0).sum() < 2: raise InputError("`p` has one class only, so there is nothing to tell about the label. Count at least two classes.")
-    with one_thread(): d = _decompose(p, tol)
+    d = _decompose(p, tol)
     if not d.certified: warn_weak(f"The decomposition is certified only to {d.gap:.1e} bits (wanted 1e-7). Merge states of very small mass.")
     return d
