@@ -142,10 +142,13 @@ def _heading(self, key): return _show(_tag("h2", self.say(key)))
 
 def _text(self, *texts): return _show(*(_tag("p", t) for t in texts))
 
-def _caution_list(self):
+def _caution_list(
+    self,
+    notes=(), # message keys, e.g. the notes of a result
+):
     "What was weak on the way; nothing when nothing was."
-    if not self.cautions: return _show("")
-    return _show(_tag("h3", self.say("report_cautions")), "<ul class=\"cautions\">", *(_tag("li", c) for c in self.cautions), "</ul>")
+    items = [_tag("li", self.say(n)) for n in notes] + [f'<li lang="en">{html.escape(c)}</li>' for c in self.cautions]
+    return _show(_tag("h3", self.say("report_cautions")), '<ul class="cautions">', *items, "</ul>") if items else _show("")
 Report.heading, Report.text, Report.caution_list = _heading, _text, _caution_list
 
 # %% ../../nbs/poc/02_report.ipynb #5f737e17
