@@ -25,7 +25,7 @@ quick: setup ## the tests that take seconds
 
 export: setup ## write mmkit/ from the notebooks
 	@$(BIN)/nbdev_export
-	@mkdir -p mmkit/poc/templates && cp nbs/poc/templates/*.ipynb mmkit/poc/templates/
+	@mkdir -p mmkit/poc/templates && rm -f mmkit/poc/templates/*.ipynb && cp nbs/poc/templates/*.ipynb mmkit/poc/templates/
 
 prepare: export ## before a commit: export, clean, README; then shows what changed
 	@$(BIN)/nbdev_clean

@@ -14,7 +14,7 @@ def cases():
         name = notebook.relative_to(ROOT)
         if not set(ELSEWHERE) & set(name.parts): yield pytest.param(notebook, id=str(name), marks=[pytest.mark.slow] if "cases" in name.parts else [])
 
-@pytest.mark.parametrize("notebook", cases())
+@pytest.mark.parametrize("notebook", list(cases()))
 def test_runs(notebook, monkeypatch):
     monkeypatch.chdir(ROOT); monkeypatch.setenv("IN_TEST", "1")
     with contextlib.redirect_stderr(io.StringIO()) as errors:
