@@ -34,18 +34,23 @@ def _stack(cells, present, name):
     odd = [p.shape != parts[0].shape or p.dtype.kind not in "fiub" for p in parts]
     if any(odd):
         i = int(np.argmax(odd)); row = int(np.flatnonzero(present)[i])
-        raise InputError(f"`{name}` has shape {parts[i].shape} ({parts[i].dtype}) in row {row}, but numbers of shape {parts[0].shape} in the rows before. Bring all records to one shape first.")
+        raise InputError(f"`{name}` has shape {parts[i].shape} ({parts[i].dtype}) in row {row}, but numbers of shape {parts[0].shape} in the rows before. "
+                         "Bring all records to one shape first.")
     x = np.zeros((len(cells), *parts[0].shape), dtype=np.result_type(*parts))
     if x.dtype.kind == "f": x[~present] = np.nan
     x[present] = parts
     return x
 
 # %% ../../nbs/data/00_records.ipynb #8289c6e8
-def _from_objects(cells, name):
+def _kind_name(v):
+    "\"text\", \"number\", \"array\", or the type of anything else."
+    if isinstance(v, str): return "text"
+    if isinstance(v, (numbers.Real, np.bool_)): return "number"
+    return "array" if any(hasattr(v, a) for a in ("__len__", "__array__", "__array_interface__")) else type(v).__name__
+
+def _from_objects(cells, present, name):
     "Python objects as an array of text (`None` where empty), numbers (NaN where empty) or stacked arrays."
-    present = np.array([not _missing(v) for v in cells], dtype=bool)
-    kinds = {"text" if isinstance(v, str) else "number" if isinstance(v, (numbers.Real, np.bool_)) else "array" if any(hasattr(v, a) for a in ("__len__", "__array__", "__array_interface__"))
-             else type(v).__name__ for v in cells[present]}
+    kinds = {_kind_name(v) for v in cells[present]}
     if len(kinds) > 1 or not kinds <= {"text", "number", "array"}:
         raise InputError(f"`{name}` holds {' and '.join(sorted(kinds))} values, but one kind was expected: all text, all numbers or all arrays of one shape.")
     if kinds == {"array"}: return _stack(cells, present, name)
@@ -61,7 +66,9 @@ def _present_rows(x, name):
     flat = x.reshape(len(x), -1); nan = np.isnan(flat)
     if np.isinf(flat).any(): raise InputError(f"`{name}` holds infinite values ({where(np.isinf(flat))}). Replace them or mark the cells as missing (NaN).")
     empty = nan.all(1); torn = nan.any(1) & ~empty
-    if torn.any(): raise InputError(f"`{name}` is partly NaN in {int(torn.sum())} records ({where(torn)}). Fill these values, or make the whole row NaN to mark the cell as missing.")
+    if torn.any():
+        raise InputError(f"`{name}` is partly NaN in {int(torn.sum())} records ({where(torn)}). "
+                         "Fill these values, or make the whole row NaN to mark the cell as missing.")
     return ~empty
 
 # %% ../../nbs/data/00_records.ipynb #a4b3a225
@@ -80,12 +87,16 @@ def _column(
     x = _objects(values, name)
     if x.ndim == 0 or x.size == 0: raise InputError(f"`{name}` is empty (shape {x.shape}), but one entry for each record was expected.")
     if x.dtype.kind in "UT": x = x.astype(object)
-    if x.dtype == object and x.ndim == 1: x = _from_objects(x, name)
+    filled = np.ones(len(x), dtype=bool)
+    if x.dtype == object and x.ndim == 1:
+        filled = np.array([not _missing(v) for v in x], dtype=bool); x = _from_objects(x, filled, name)
     elif x.dtype == object:
         try: x = x.astype(float)
-        except (TypeError, ValueError): raise InputError(f"`{name}` holds values that are not numbers in a table of shape {x.shape}. Pass text as its own modality.") from None
-    if x.dtype.kind not in "fiubO": raise InputError(f"`{name}` holds values of type {x.dtype}, but text or numbers were expected. Convert them first, for example dates to days.")
-    present = _present_rows(x, name)
+        except (TypeError, ValueError):
+            raise InputError(f"`{name}` holds values that are not numbers in a table of shape {x.shape}. Pass text as its own modality.") from None
+    if x.dtype.kind not in "fiubO":
+        raise InputError(f"`{name}` holds values of type {x.dtype}, but text or numbers were expected. Convert them first, for example dates to days.")
+    present = filled & _present_rows(x, name)
     if x.dtype.kind == "f" and not present.all(): x = np.array(x); x[~present] = np.nan
     return _frozen(x), _frozen(present)
 
@@ -117,9 +128,10 @@ def _determined(
 # %% ../../nbs/data/00_records.ipynb #7094bc36
 def _leaks_in(x, codes, classes, name):
     "Names of the columns of one modality that give the label away."
+    if not len(codes): return []
     if x.dtype == object:
         says = np.array([str(t).strip().casefold() for t in x], dtype=object); labels = np.array([str(c).strip().casefold() for c in classes], dtype=object)
-        share = float(np.mean(says == labels[codes])) if len(codes) else 0.
+        share = float(np.mean(says == labels[codes]))
         names = np.unique(says.astype(str), return_inverse=True)[1]
         return [name] if (len(codes) > 1 and share >= .5) or len(_determined(names[:, None], codes)) else []
     if x.ndim > 2: return []  # pixels: a single constant pixel is no leak
@@ -145,7 +157,8 @@ class MultimodalRecords:
     def __post_init__(self):
         if not isinstance(self.modalities, dict) or not self.modalities:
             raise InputError("`modalities` must be a dictionary with at least one entry, for example {'image': array, 'text': list}.")
-        if self.label_name in {*self.modalities, *(self.features or {})}: raise InputError(f"`{self.label_name}` names a modality and the label. Give one of them another name.")
+        if self.label_name in {*self.modalities, *(self.features or {})}:
+            raise InputError(f"`{self.label_name}` names a modality and the label. Give one of them another name.")
         for key, value in _checked(self).items(): object.__setattr__(self, key, value)
         _check_content(self)
 
@@ -154,20 +167,33 @@ class MultimodalRecords:
     def names(self)->tuple: return (*self.modalities, *(f for f in self.features if f not in self.modalities))
 
 # %% ../../nbs/data/00_records.ipynb #52778b87
+def _check_lengths(parts, n, first):
+    "Refuse columns that do not have one entry for each record."
+    for name, x in parts:
+        if len(x) != n:
+            raise InputError(f"`{name}` has {len(x):,} entries but `{first}` has {n:,}. Every column needs one entry for each record; "
+                             "use None or NaN where a record has nothing.")
+
+def _check_features(features):
+    "Refuse features that are not (n, d) numbers."
+    for k, (x, _) in features.items():
+        if x.dtype == object or x.ndim > 2:
+            raise InputError(f"`features[{k}]` has shape {x.shape} ({'text' if x.dtype == object else x.dtype}), but (n, d) numbers were expected.")
+
+# %% ../../nbs/data/00_records.ipynb #ef7cfd16
 def _checked(r):
     "All fields of `r` in canonical form; refuses unequal lengths and ids that are not unique."
     columns = {str(k): _column(v, str(k)) for k, v in r.modalities.items()}
     features = {str(k): _column(v, f"features[{k}]") for k, v in (r.features or {}).items()}
+    groups = {str(k): _column(v, f"groups[{k}]") for k, v in (r.groups or {}).items()}
     first, n = next((k, len(x)) for k, (x, _) in columns.items())
     classes, codes = _encode_label(r.label, n, r.label_name)
-    groups = {str(k): _column(v, f"groups[{k}]")[0] for k, v in (r.groups or {}).items()}
     ids = _check_ids(r.ids, n)
-    for name, x in [*((k, x) for k, (x, _) in columns.items()), *((f"features[{k}]", x) for k, (x, _) in features.items()), *((f"groups[{k}]", g) for k, g in groups.items()), (r.label_name, codes), ("ids", ids)]:
-        if len(x) != n: raise InputError(f"`{name}` has {len(x):,} entries but `{first}` has {n:,}. Every column needs one entry for each record; use None or NaN where a record has nothing.")
-    for k, (x, _) in features.items():
-        if x.dtype == object or x.ndim > 2: raise InputError(f"`features[{k}]` has shape {x.shape} ({'text' if x.dtype == object else x.dtype}), but (n, d) numbers were expected.")
-    return dict(modalities={k: x for k, (x, _) in columns.items()}, features={k: x for k, (x, _) in features.items()}, groups=groups, ids=ids,
-                cells=_cells(r.cells, columns, features), classes=classes, codes=codes, label=_label_of(classes, codes) if classes else None)
+    named = {**columns, **{f"features[{k}]": v for k, v in features.items()}, **{f"groups[{k}]": v for k, v in groups.items()}}
+    _check_lengths([*((k, x) for k, (x, _) in named.items()), (r.label_name, codes), ("ids", ids)], n, first); _check_features(features)
+    arrays = lambda d: {k: x for k, (x, _) in d.items()}
+    return dict(modalities=arrays(columns), features=arrays(features), groups=arrays(groups), ids=ids, cells=_cells(r.cells, columns, features),
+                classes=classes, codes=codes, label=_label_of(classes, codes) if classes else None)
 
 # %% ../../nbs/data/00_records.ipynb #733d8bdd
 def _label_of(classes, codes):
@@ -180,7 +206,8 @@ def _cells(given, columns, features):
     found = {k: mask for k, (_, mask) in columns.items()}
     for k, mask in (given or {}).items():
         check_choice(k, found, "cells"); mask = np.asarray(mask)
-        if mask.dtype != bool or mask.shape != found[k].shape: raise InputError(f"`cells[{k}]` has shape {mask.shape} ({mask.dtype}), but {found[k].shape} true/false values were expected.")
+        if mask.dtype != bool or mask.shape != found[k].shape:
+            raise InputError(f"`cells[{k}]` has shape {mask.shape} ({mask.dtype}), but {found[k].shape} true/false values were expected.")
         found[k] = _frozen(found[k] & mask)
     for k, (_, mask) in features.items(): found[k] = _frozen(found[k] & mask) if k in columns else mask
     return found
@@ -197,7 +224,8 @@ def _check_ids(ids, n):
     if len(set(x)) < len(x):
         seen, twice = set(), []
         for v in x: (twice.append(v) if v in seen else seen.add(v))
-        raise InputError(f"`ids` holds {len(twice):,} duplicates: {', '.join(repr(v) for v in dict.fromkeys(twice[:3]))}{' …' if len(twice) > 3 else ''}. Every record needs its own id.")
+        raise InputError(f"`ids` holds {len(twice):,} duplicates: {', '.join(repr(v) for v in dict.fromkeys(twice[:3]))}{' …' if len(twice) > 3 else ''}. "
+                         "Every record needs its own id.")
     return _frozen(x)
 
 # %% ../../nbs/data/00_records.ipynb #8bc848b6
@@ -260,7 +288,9 @@ def _complete(
     if label and not self.classes: raise InputError(f"These records have no `{self.label_name}`. Pass `label=` when you build them.")
     masks = {**{k: self.present(k) for k in names}, **({self.label_name: self.codes >= 0} if label else {})}
     rows = np.logical_and.reduce(list(masks.values()))
-    if not rows.any(): raise InputError(f"No record has {' and '.join(f'`{k}`' for k in masks)} together ({', '.join(f'{int(m.sum()):,} have `{k}`' for k, m in masks.items())}). Check that the ids were joined.")
+    if not rows.any():
+        counts = ", ".join(f"{int(m.sum()):,} have `{k}`" for k, m in masks.items())
+        raise InputError(f"No record has {' and '.join(f'`{k}`' for k in masks)} together ({counts}). Check that the ids were joined.")
     return rows
 MultimodalRecords.complete = _complete
 
@@ -268,14 +298,16 @@ MultimodalRecords.complete = _complete
 def _used(r, name, rows):
     "(m, d) numbers of one modality in the chosen records; refuses a modality that is constant there."
     x = r.numeric(name)[rows]
-    if len(x) > 1 and _constant(x).all(): raise InputError(f"`{name}` is the same in all {len(x):,} records used here, so it cannot tell them apart. Leave it out or take other records.")
+    if len(x) > 1 and _constant(x).all():
+        raise InputError(f"`{name}` is the same in all {len(x):,} records used here, so it cannot tell them apart. Leave it out or take other records.")
     return x
 
 def _labels(r, rows):
     "(m,) label codes in the chosen records; refuses a single class."
     y = r.codes[rows]; k = len(np.unique(y))
     if k == 1: raise InputError(f"All {len(y):,} records used here have the same `{r.label_name}` ({r.classes[y[0]]!r}). At least two classes are needed.")
-    if k > 50 and k > .5*len(y): warn_weak(f"`{r.label_name}` has {k:,} different values in {len(y):,} records. If it is a quantity, group it into a few classes first.")
+    if k > 50 and k > .5*len(y):
+        warn_weak(f"`{r.label_name}` has {k:,} different values in {len(y):,} records. If it is a quantity, group it into a few classes first.")
     return y
 
 # %% ../../nbs/data/00_records.ipynb #364535da
@@ -453,7 +485,8 @@ Quality.gates = property(_quality_gates)
 # %% ../../nbs/data/00_records.ipynb #8a235225
 def _quality_rows(q):
     "One row for each column of the records."
-    return [{"column": k, "present": f"{int(q.together[i, i]):,}", "share": f"{q.coverage[k]:.0%}", **{f"with {o}": f"{int(q.together[i, j]):,}" for j, o in enumerate(q.names)},
+    return [{"column": k, "present": f"{int(q.together[i, i]):,}", "share": f"{q.coverage[k]:.0%}",
+             **{f"with {o}": f"{int(q.together[i, j]):,}" for j, o in enumerate(q.names)},
              "exact duplicates": f"{q.duplicates[k]:,}" if k in q.duplicates else "–",
              "near duplicates": f"{q.near[k]:,} of {q.looked_up[k]:,}" if q.looked_up.get(k) else "–"} for i, k in enumerate(q.names)]
 
@@ -496,8 +529,10 @@ def _records_text(self):
 
 # %% ../../nbs/data/00_records.ipynb #147d7e03
 def _records_html(self):
-    about = "; ".join(v for v in (f"{len(self):,} records", self.source, self.licence, f"fingerprint {self.fingerprint[:8]}") if v)
-    rows = [{"column": k, "holds": _kind_of(self, k), "features": str(self.features[k].reshape(len(self), -1).shape[1]) if k in self.features else "–", "present": f"{int(self.present(k).sum()):,}"} for k in self.names]
-    if self.classes: rows.append({"column": self.label_name, "holds": f"label, {len(self.classes)} classes", "features": "–", "present": f"{int((self.codes >= 0).sum()):,}"})
-    return html_table(rows + [{"column": k, "holds": "group", "features": "–", "present": f"{len(self):,}"} for k in self.groups], about)
+    "A small table: one row for each modality, the label and each group."
+    row = lambda column, holds, there, features="–": {"column": column, "holds": holds, "features": features, "present": f"{int(there.sum()):,}"}
+    rows = [row(k, _kind_of(self, k), self.present(k), str(self.features[k].size//len(self)) if k in self.features else "–") for k in self.names]
+    if self.classes: rows.append(row(self.label_name, f"label, {len(self.classes)} classes", self.codes >= 0))
+    rows += [row(k, "group", _present_rows(g, k)) for k, g in self.groups.items()]
+    return html_table(rows, "; ".join(v for v in (f"{len(self):,} records", self.source, self.licence, f"fingerprint {self.fingerprint[:8]}") if v))
 MultimodalRecords.__repr__, MultimodalRecords._repr_html_ = _records_text, _records_html

@@ -26,11 +26,15 @@ def _looks_like(path):
 # %% ../../nbs/data/01_sources.ipynb #c8e55587
 def _check_file(path):
     "Refuse a file that is absent, of an unknown kind, or not what its suffix says."
-    if not path.is_file(): raise InputError(f"There is no file `{path.name}` in the folder you named.{nearest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])}")
+    if not path.is_file():
+        others = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise InputError(f"There is no file `{path.name}` in the folder you named.{nearest(path.name, others)}")
     want = SUFFIXES.get(path.suffix.lower())
     if want is None: raise InputError(f"`{path.name}` ends in `{path.suffix}`, which cannot be read. Export it as one of {', '.join(SUFFIXES)}.")
     got = _looks_like(path)
-    if got != want: raise InputError(f"`{path.name}` should hold {want.split(' ')[0]} data by its name, but its first bytes are those of {got}. Export it again, or give it the right suffix.")
+    if got != want:
+        raise InputError(f"`{path.name}` should hold {want.split(' ')[0]} data by its name, but its first bytes are those of {got}. "
+                         "Export it again, or give it the right suffix.")
 
 # %% ../../nbs/data/01_sources.ipynb #a8b22798
 def _open_csv(path, id, delimiter, encoding, missing):
@@ -38,7 +42,8 @@ def _open_csv(path, id, delimiter, encoding, missing):
     from pyarrow import csv, string
     options = dict(read_options=csv.ReadOptions(encoding=encoding, block_size=min(path.stat().st_size+1, 2**31-1)),  # one block: types are inferred from all rows
         parse_options=csv.ParseOptions(delimiter="\t" if path.suffix.lower() == ".tsv" else delimiter, newlines_in_values=True),
-        convert_options=csv.ConvertOptions(null_values=list(missing), strings_can_be_null=True, quoted_strings_can_be_null=False, column_types={id: string()} if id else {}))
+        convert_options=csv.ConvertOptions(null_values=list(missing), strings_can_be_null=True, quoted_strings_can_be_null=False,
+                                           column_types={id: string()} if id else {}))
     table = csv.read_csv(path, **options)
     return table.column_names, table.select
 
@@ -60,10 +65,13 @@ def _open_table(table, id, limit):
     "(column names, fetch) of an Ibis expression, a pandas frame or an Arrow table."
     import pyarrow as pa
     if isinstance(table, pa.Table): return table.column_names, table.select
-    if hasattr(table, "to_pyarrow") and hasattr(table, "order_by"): return list(table.columns), lambda columns: _fetch(table.order_by(id) if id in columns else table, columns, limit)
+    if hasattr(table, "to_pyarrow") and hasattr(table, "order_by"):
+        return list(table.columns), lambda columns: _fetch(table.order_by(id) if id in columns else table, columns, limit)
     if hasattr(table, "iloc"):
         try: table = pa.Table.from_pandas(table, preserve_index=False)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as e: raise InputError(f"The pandas frame has a column that mixes kinds of values ({e.args[-1] if e.args else e}). Make each column all text or all numbers.") from None
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as e:
+            raise InputError(f"The pandas frame has a column that mixes kinds of values ({e.args[-1] if e.args else e}). "
+                             "Make each column all text or all numbers.") from None
         return table.column_names, table.select
     raise InputError(f"A {type(table).__name__} cannot be read. Pass the path of a file or folder, an Ibis table, a pandas frame or an Arrow table.")
 
@@ -90,13 +98,18 @@ def _unreadable(name, e):
     return InputError(f"`{name}` cannot be read: it seems damaged or cut off ({text}).{hint} Export it again.")
 
 # %% ../../nbs/data/01_sources.ipynb #32cd9dd8
+def _listed(names, most=20):
+    "The first names, for a message."
+    return ", ".join(f"`{c}`" for c in names[:most]) + (" …" if len(names) > most else "")
+
 def _matching(wanted, columns, name):
     "The columns meant by a name, a pattern with `*`, or a list of these."
     found = []
     for w in [wanted] if isinstance(wanted, str) else list(wanted):
         if not isinstance(w, str): raise InputError(f"`{name}` asks for {w!r}, but column names are text.")
         hits = [w] if w in columns else [c for c in columns if "*" in w and re.fullmatch(".*".join(map(re.escape, w.split("*"))), c)]
-        if not hits: raise InputError(f"There is no column `{w}` (for `{name}`).{nearest(w, columns)} The columns are {', '.join(f'`{c}`' for c in columns[:20])}{' …' if len(columns) > 20 else ''}.")
+        if not hits:
+            raise InputError(f"There is no column `{w}` (for `{name}`).{nearest(w, columns)} The columns are {_listed(columns)}.")
         found += hits
     for c in found:
         if columns.count(c) > 1: raise InputError(f"The table has {columns.count(c)} columns called `{c}`. Rename them so that each name is unique.")
@@ -109,7 +122,8 @@ def _vectors(column, name):
     lengths = pc.unique(pc.list_value_length(column).drop_null()).to_pylist()
     if len(lengths) > 1: raise InputError(f"`{name}` holds lists of {min(lengths)} to {max(lengths)} numbers, but vectors of one length were expected.")
     flat, there = pc.list_flatten(column).to_numpy(), column.is_valid().to_numpy()
-    if flat.dtype.kind not in "fiub" or (lengths and not lengths[0]): raise InputError(f"`{name}` holds lists of {flat.dtype if flat.size else 'nothing'}, but vectors of numbers were expected.")
+    if flat.dtype.kind not in "fiub" or (lengths and not lengths[0]):
+        raise InputError(f"`{name}` holds lists of {flat.dtype if flat.size else 'nothing'}, but vectors of numbers were expected.")
     if there.all(): return flat.reshape(len(column), -1)
     x = np.full((len(column), *lengths), np.nan, dtype=np.result_type(flat.dtype, np.float32)); x[there] = flat.reshape(-1, *lengths)
     return x
@@ -125,7 +139,9 @@ def _cells_of(column, name):
     if pa.types.is_boolean(kind): column = column.cast(pa.int8()); kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind): return column.to_numpy()
     if any(f(kind) for f in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)): return column.to_pylist()
-    if pa.types.is_binary(kind): raise InputError(f"`{name}` holds bytes that are not UTF-8 text. If Excel in Japan wrote the CSV, pass encoding='cp932'; pictures belong in files beside the table.")
+    if pa.types.is_binary(kind):
+        raise InputError(f"`{name}` holds bytes that are not UTF-8 text. "
+                         "If Excel in Japan wrote the CSV, pass encoding='cp932'; pictures belong in files beside the table.")
     raise InputError(f"`{name}` holds values of type {kind}, but text, numbers or vectors were expected. Convert them first, for example dates to days.")
 
 def _modality(table, columns, name):
@@ -133,7 +149,9 @@ def _modality(table, columns, name):
     if len(columns) == 1: return _cells_of(table.column(columns[0]), columns[0])
     parts = [np.asarray(_cells_of(table.column(c), c)) for c in columns]
     for c, p in zip(columns, parts):
-        if p.dtype.kind not in "fiu" or p.ndim != 1: raise InputError(f"Column `{c}` of modality `{name}` does not hold plain numbers. Only numbers can be put side by side; give text its own modality.")
+        if p.dtype.kind not in "fiu" or p.ndim != 1:
+            raise InputError(f"Column `{c}` of modality `{name}` does not hold plain numbers. "
+                             "Only numbers can be put side by side; give text its own modality.")
     return np.column_stack(parts)
 
 # %% ../../nbs/data/01_sources.ipynb #f2b9a2bd
@@ -172,8 +190,11 @@ def _pictures(files, folder, side, name):
         path = _inside(folder, file)
         if not path.is_file(): absent += 1; continue
         try: x[i] = _picture(path, side); there[i] = True
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e: broken.append(f"{file!r} ({str(e).split(str(folder))[0][:60].strip() or 'not a picture'})")
-    if broken: raise InputError(f"{len(broken):,} pictures of `{name}` cannot be read: {', '.join(broken[:3])}{' …' if len(broken) > 3 else ''}. Mend them, or leave their cells empty in the manifest.")
+        except Image.UnidentifiedImageError: broken.append(f"{file!r} (not a picture)")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e: broken.append(f"{file!r} ({str(e)[:60]})")
+    if broken:
+        raise InputError(f"{len(broken):,} pictures of `{name}` cannot be read: {', '.join(broken[:3])}{' …' if len(broken) > 3 else ''}. "
+                         "Mend them, or leave their cells empty in the manifest.")
     if absent: warn_weak(f"{absent:,} of {len(files):,} pictures of `{name}` are not in the folder; these cells count as missing.")
     return x, there
 
@@ -184,9 +205,11 @@ def _plain_arrays(key, x):
     "`x` as arrays without Python objects: itself, or unicode and a mask of the empty cells."
     if x.dtype != object: return {key: x}
     empty = np.array([v is None for v in x]); longest = max((len(str(v)) for v in x), default=1)
-    if 4*longest*len(x) > MAX_BYTES: raise InputError(f"`{key}` holds a text of {longest:,} characters; {len(x):,} records of that width do not fit in NPZ. Save it as Parquet instead.")
+    if 4*longest*len(x) > MAX_BYTES:
+        raise InputError(f"`{key}` holds a text of {longest:,} characters; {len(x):,} records of that width do not fit in NPZ. Save it as Parquet instead.")
     plain = np.array([("" if isinstance(x[~empty][0], str) else x[~empty][0]) if e else v for v, e in zip(x, empty)])
-    if plain.dtype.kind == "U" and not (plain[~empty] == x[~empty]).all(): raise InputError(f"`{key}` holds text that ends in a NUL character, which NPZ cannot keep. Strip it first.")
+    if plain.dtype.kind == "U" and not (plain[~empty] == x[~empty]).all():
+        raise InputError(f"`{key}` holds text that ends in a NUL character, which NPZ cannot keep. Strip it first.")
     return {key: plain, **({f"missing/{key}": empty} if empty.any() else {})}
 
 # %% ../../nbs/data/01_sources.ipynb #18530b10
@@ -194,9 +217,16 @@ def _arrays(r):
     "key -> array of everything in the records."
     odd = [k for k in r.modalities if k in _RESERVED or "/" in k]
     if odd: raise InputError(f"A modality called `{odd[0]}` cannot be saved. Rename it; {', '.join(_RESERVED)} and names with `/` are taken.")
-    parts = {**r.modalities, "ids": r.ids, **({"label": r.label} if r.classes else {}), **{f"{p}/{k}": v for p in ("groups", "features") for k, v in getattr(r, p).items()},
-             **{f"cells/{k}": v for k, v in r.cells.items() if k in r.modalities and not v.all()}, "about": np.array([r.source, r.licence, r.label_name])}
+    parts = {**r.modalities, "ids": r.ids, "about": np.array([r.source, r.licence, r.label_name])}
+    if r.classes: parts["label"] = r.label
+    for p in ("groups", "features"): parts |= {f"{p}/{k}": v for k, v in getattr(r, p).items()}
+    parts |= {f"cells/{k}": v for k, v in r.cells.items() if k in r.modalities and not v.all()}
     return {key: plain for k, v in parts.items() for key, plain in _plain_arrays(k, v).items()}
+
+def _entry(key):
+    "A place in the archive without the time of writing, compressed."
+    entry = zipfile.ZipInfo(f"{key}.npy"); entry.compress_type = zipfile.ZIP_DEFLATED
+    return entry
 
 def save(
     records:MultimodalRecords, # what to write
@@ -209,7 +239,7 @@ def save(
     try:
         with os.fdopen(handle, "wb") as f, zipfile.ZipFile(f, "w", zipfile.ZIP_DEFLATED) as z:
             for key, x in arrays.items():
-                with z.open(zipfile.ZipInfo(f"{key}.npy"), "w", force_zip64=True) as entry: np.lib.format.write_array(entry, np.ascontiguousarray(x), allow_pickle=False)
+                with z.open(_entry(key), "w", force_zip64=True) as f_key: np.lib.format.write_array(f_key, np.ascontiguousarray(x), allow_pickle=False)
         os.chmod(temporary, 0o644); os.replace(temporary, path)
     except BaseException: os.unlink(temporary); raise
     return path
@@ -223,19 +253,24 @@ def _load_npz(path):
         with np.load(path, allow_pickle=False) as z: return {k: z[k] for k in z.files}
     except InputError: raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as e:
-        if "allow_pickle" in str(e) or "Object arrays" in str(e): raise InputError(f"`{path.name}` holds pickled Python objects, which can run code when opened. Save text as unicode arrays and numbers as numbers.") from None
+        if "allow_pickle" in str(e) or "Object arrays" in str(e):
+            raise InputError(f"`{path.name}` holds pickled Python objects, which can run code when opened. "
+                             "Save text as unicode arrays and numbers as numbers.") from None
         raise _unreadable(path.name, e) from None
 
 # %% ../../nbs/data/01_sources.ipynb #6a8358c9
 def _plan(names, modalities, label, groups, id, pictures=()):
     "modality -> its columns; refuses what cannot be meant."
     if not isinstance(modalities, dict) or not modalities:
-        raise InputError(f"`modalities` must say which columns make up which modality, for example {{'text': '{next(iter(names), 'column')}'}}. The columns are {', '.join(f'`{c}`' for c in names[:20])}.")
+        raise InputError(f"`modalities` must say which columns make up which modality, for example {{'text': '{next(iter(names), 'column')}'}}. "
+                         f"The columns are {_listed(names)}.")
     plan = {m: _matching(w, names, m) for m, w in modalities.items()}
     for what, column in (("label", label), ("id", id), *(("groups", g) for g in groups)):
         if column is not None: _matching(column, names, what)
         for m, columns in plan.items():
-            if column in columns and what != "groups": raise InputError(f"Column `{column}` is the {what} and also part of modality `{m}`: the answer would stand among the questions. Take it out of one of them.")
+            if column in columns and what != "groups":
+                raise InputError(f"Column `{column}` is the {what} and also part of modality `{m}`: the answer would stand among the questions. "
+                                 "Take it out of one of them.")
     for p in pictures:
         if p not in plan: raise InputError(f"`pictures` names `{p}`, which is not a modality here.{nearest(p, plan)} Say which modality is read from picture files.")
     return plan
@@ -251,8 +286,10 @@ def _from_npz(path, modalities, label, groups, id, **about):
         if len(keys) > 1: raise InputError(f"Modality `{m}` matches {len(keys)} arrays of `{path.name}` ({', '.join(keys[:5])}), but one was expected.")
     cells = lambda k: [None if e else v for v, e in zip(data[k].tolist(), data[f"missing/{k}"])] if f"missing/{k}" in data else data[k]
     under = lambda prefix: {k[len(prefix):]: cells(k) for k in data if k.startswith(prefix)}
-    return MultimodalRecords({m: cells(k) for m, (k,) in plan.items()}, cells(label) if label else None, {**under("groups/"), **{g: cells(g) for g in groups}}, cells(id) if id else None,
-        {k: v for k, v in under("features/").items() if modalities is None or k in plan}, about["source"] or kept[0] or path.name, about["licence"] or kept[1], label_name,
+    return MultimodalRecords({m: cells(k) for m, (k,) in plan.items()}, cells(label) if label else None,
+        {**under("groups/"), **{g: cells(g) for g in groups}}, cells(id) if id else None,
+        {k: v for k, v in under("features/").items() if modalities is None or k in plan},
+        about["source"] or kept[0] or path.name, about["licence"] or kept[1], label_name,
         {m: data[f"cells/{k}"] for m, (k,) in plan.items() if f"cells/{k}" in data})
 
 # %% ../../nbs/data/01_sources.ipynb #e3f9e62b

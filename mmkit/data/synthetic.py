@@ -126,7 +126,8 @@ def _holes(n, rng, label_share, disjoint):
     see = [np.ones(n, bool), np.ones(n, bool), rng.permutation(n) < round(check_number(label_share, "label_share", 0, 1)*n)]
     if disjoint is not None:
         shares = check_array(disjoint, "disjoint", ndim=1, nonnegative=True)
-        if len(shares) != 3 or not math.isclose(shares.sum(), 1, abs_tol=1e-6): raise InputError(f"`disjoint` is {disjoint!r}, but three shares that add up to 1 were expected: for (a, y), (b, y) and (a, b).")
+        if len(shares) != 3 or not math.isclose(shares.sum(), 1, abs_tol=1e-6):
+            raise InputError(f"`disjoint` is {disjoint!r}, but three shares that add up to 1 were expected: for (a, y), (b, y) and (a, b).")
         table = np.searchsorted(np.cumsum(shares)[:2]*n, rng.permutation(n), side="right")  # 0, 1, 2: which pair table the record serves
         see = [see[0] & (table != 1), see[1] & (table != 0), see[2] & (table != 2)]
     return see
