@@ -18,9 +18,12 @@ def run(*command, cwd, check=True, **variables):
     if check: assert done.returncode == 0, f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 
+def copy_repository(folder):
+    for name in repository_files():
+        (folder/name).parent.mkdir(parents=True, exist_ok=True); shutil.copy2(ROOT/name, folder/name)
+    return folder
+
 @pytest.fixture
 def copy(tmp_path):
     "A copy of the repository that a test may change."
-    for name in repository_files():
-        (tmp_path/"copy"/name).parent.mkdir(parents=True, exist_ok=True); shutil.copy2(ROOT/name, tmp_path/"copy"/name)
-    return tmp_path/"copy"
+    return copy_repository(tmp_path/"copy")

@@ -2,17 +2,13 @@
 import subprocess, sys, zipfile
 from email import message_from_bytes
 import pytest
-from conftest import ROOT, run
+from conftest import ROOT, copy_repository, run
 
 pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    from conftest import repository_files
-    import shutil
-    folder = tmp_path_factory.mktemp("source")
-    for name in repository_files():
-        (folder/name).parent.mkdir(parents=True, exist_ok=True); shutil.copy2(ROOT/name, folder/name)
+    folder = copy_repository(tmp_path_factory.mktemp("source"))
     run("-m", "build", "--wheel", "--no-isolation", "--outdir", folder/"out", cwd=folder)
     return next((folder/"out").glob("*.whl"))
 
