@@ -145,6 +145,10 @@ def test_with_features_gives_text_its_numbers():
     r = small().with_features({"text": np.r_[np.arange(10.), np.nan, np.nan].reshape(6, 2)})
     assert r.numeric("text").shape == (6, 2) and r.present("text").tolist() == [True]*5+[False] and r.modalities["text"][5] == "f"
 
+def test_better_features_bring_cells_back():
+    r = small().with_features({"text": np.r_[np.arange(5.), np.nan]}); assert not r.present("text")[5]
+    r = r.with_features({"text": np.arange(6.)}); assert r.present("text").all() and r.with_features({"extra": np.arange(6.)}).names == ("image", "sensor", "text", "extra")
+
 def test_encode_goes_through_the_encoders():
     pytest.importorskip("mmkit.data.encoders")
     r = small(modalities={"image": [np.full((8, 8, 3), 30*i, np.uint8) if i else None for i in range(6)]}).encode("image", "pixels8")

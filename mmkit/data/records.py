@@ -165,6 +165,10 @@ class MultimodalRecords:
     def __len__(self): return len(self.ids)
     @property
     def names(self)->tuple: return (*self.modalities, *(f for f in self.features if f not in self.modalities))
+    def present(self, name:str)->np.ndarray: # a modality or a feature -> (n,) bool
+        "Which records have this modality (and its features, when there are any)?"
+        rows = self.cells[check_choice(name, self.names, "modality")]
+        return rows & ~np.isnan(self.features[name].reshape(len(self), -1)[:, 0]) if name in self.features else rows
 
 # %% ../../nbs/data/00_records.ipynb #52778b87
 def _check_lengths(parts, n, first):
@@ -209,8 +213,7 @@ def _cells(given, columns, features):
         if mask.dtype != bool or mask.shape != found[k].shape:
             raise InputError(f"`cells[{k}]` has shape {mask.shape} ({mask.dtype}), but {found[k].shape} true/false values were expected.")
         found[k] = _frozen(found[k] & mask)
-    for k, (_, mask) in features.items(): found[k] = _frozen(found[k] & mask) if k in columns else mask
-    return found
+    return {**{k: mask for k, (_, mask) in features.items()}, **found}
 
 # %% ../../nbs/data/00_records.ipynb #9b64ee14
 def _check_ids(ids, n):
@@ -238,19 +241,18 @@ def _constant(x):
 
 # %% ../../nbs/data/00_records.ipynb #f460e7fd
 def _tables(r):
-    "(name in messages, key, array) of all modalities and features."
-    return [*((k, k, x) for k, x in r.modalities.items()), *((f"features[{k}]", k, x) for k, x in r.features.items())]
+    "(name in messages, mask of the cells that are there, array) of all modalities and features."
+    return [*((k, r.cells[k], x) for k, x in r.modalities.items()), *((f"features[{k}]", r.present(k), x) for k, x in r.features.items())]
 
 def _leaks(r):
     "Names of all columns that give the label away."
-    both = lambda key: r.cells[key] & (r.codes >= 0)
-    return tuple(leak for name, key, x in _tables(r) for leak in _leaks_in(x[both(key)], r.codes[both(key)], r.classes, name)) if r.classes else ()
+    known = r.codes >= 0
+    return tuple(leak for name, rows, x in _tables(r) for leak in _leaks_in(x[rows & known], r.codes[rows & known], r.classes, name)) if r.classes else ()
 
 # %% ../../nbs/data/00_records.ipynb #6bd07410
 def _check_content(r):
     "Refuse modalities without any cell; warn of constant columns and of a leaked label."
-    for name, key, x in _tables(r):
-        rows = r.cells[key]
+    for name, rows, x in _tables(r):
         if not rows.any(): raise InputError(f"`{name}` is missing in every record. Leave this modality out.")
         still = _constant(x[rows]) if x.ndim <= 2 else np.zeros(1, dtype=bool)
         if still.any(): warn_weak(f"`{name}` is constant in {int(still.sum())} of {len(still)} columns: it tells records apart less than it seems to.")
@@ -259,13 +261,6 @@ def _check_content(r):
         "each class has exactly one value there. Remove what would not be known before the label is.")
 
 # %% ../../nbs/data/00_records.ipynb #1f7016ab
-def _present(
-    self,
-    name:str, # a modality or a feature
-)->np.ndarray: # (n,) bool
-    "Which records have this modality (and its features, when there are any)?"
-    return self.cells[check_choice(name, self.names, "modality")]
-
 def _numeric(
     self,
     name:str, # a modality or a feature
@@ -276,7 +271,7 @@ def _numeric(
     x = x.reshape(len(x), -1).astype(float)
     x[~rows] = np.nan
     return x
-MultimodalRecords.present, MultimodalRecords.numeric = _present, _numeric
+MultimodalRecords.numeric = _numeric
 
 # %% ../../nbs/data/00_records.ipynb #ea80ea7a
 def _complete(
