@@ -205,6 +205,7 @@ def _label_of(classes, codes):
     names = np.array([*classes, None], dtype=object)
     return _frozen(names[codes])
 
+# %% ../../nbs/data/00_records.ipynb #5a208243
 def _cells(given, columns, features):
     "name -> mask of present cells: what was found, narrowed by what the user said."
     found = {k: mask for k, (_, mask) in columns.items()}
@@ -236,14 +237,16 @@ def _constant(x):
     "(d,) mask of the columns of `x` that never change; text counts as one column."
     if len(x) < 2: return np.zeros(1, dtype=bool)
     if x.dtype == object: return np.array([len(set(x)) == 1])
-    flat = x.reshape(len(x), -1)
-    return (flat[1:] == flat[0]).all(0) if flat.size < 2e6 else np.array([(c == c[0]).all() for c in flat.T])
+    flat = x.reshape(len(x), -1); still = (flat[:256] == flat[0]).all(0)
+    for c in np.flatnonzero(still): still[c] = (flat[:, c] == flat[0, c]).all()  # few survive the first 256 records
+    return still
 
 # %% ../../nbs/data/00_records.ipynb #f460e7fd
 def _tables(r):
     "(name in messages, mask of the cells that are there, array) of all modalities and features."
     return [*((k, r.cells[k], x) for k, x in r.modalities.items()), *((f"features[{k}]", r.present(k), x) for k, x in r.features.items())]
 
+# %% ../../nbs/data/00_records.ipynb #dadc58cf
 def _leaks(r):
     "Names of all columns that give the label away."
     known = r.codes >= 0
@@ -297,6 +300,7 @@ def _used(r, name, rows):
         raise InputError(f"`{name}` is the same in all {len(x):,} records used here, so it cannot tell them apart. Leave it out or take other records.")
     return x
 
+# %% ../../nbs/data/00_records.ipynb #364535da
 def _labels(r, rows):
     "(m,) label codes in the chosen records; refuses a single class."
     y = r.codes[rows]; k = len(np.unique(y))
@@ -305,7 +309,7 @@ def _labels(r, rows):
         warn_weak(f"`{r.label_name}` has {k:,} different values in {len(y):,} records. If it is a quantity, group it into a few classes first.")
     return y
 
-# %% ../../nbs/data/00_records.ipynb #364535da
+# %% ../../nbs/data/00_records.ipynb #15fdbf23
 def _labelled(
     self,
     name:str, # modality
@@ -314,6 +318,7 @@ def _labelled(
     rows = self.complete(name, label=True)
     return _used(self, name, rows), _labels(self, rows)
 
+# %% ../../nbs/data/00_records.ipynb #27d1e138
 def _paired(
     self,
     a:str, # first modality
@@ -323,6 +328,7 @@ def _paired(
     rows = self.complete(a, b)
     return _used(self, a, rows), _used(self, b, rows)
 
+# %% ../../nbs/data/00_records.ipynb #e10ad848
 def _triples(
     self,
     a:str, # first modality
@@ -340,6 +346,7 @@ def _like(r, **changes):
     new.__dict__.update({f.name: getattr(r, f.name) for f in dataclasses.fields(r)} | changes)
     return new
 
+# %% ../../nbs/data/00_records.ipynb #531f1802
 def _rows(r, chosen):
     "Positions of the records chosen by a (n,) mask or by ids."
     chosen = _objects(chosen, "select")
@@ -395,6 +402,7 @@ def _bytes(x):
     texts = [b"\xff" if v is None else str(v).encode("utf-8", "surrogatepass") for v in x]  # 0xff never occurs in UTF-8
     return f"text{x.shape}{hashlib.sha256(np.array([len(t) for t in texts], dtype='<i8').tobytes()).hexdigest()}", b"".join(texts)
 
+# %% ../../nbs/data/00_records.ipynb #f2ca2830
 def _content(r):
     "(name, array) of everything a result can depend on, in a fixed order."
     yield "ids", r.ids
@@ -433,6 +441,7 @@ def _plain(text):
     "A text without what a copy may change: case, spaces, punctuation, character width."
     return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()
 
+# %% ../../nbs/data/00_records.ipynb #010d1551
 def _near(x, seed=0, work=1e10, least=.999):
     "(records with a near but not exact twin, records looked up); (0, 0) when the question makes no sense."
     if x.dtype == object: return len({*x})-len({_plain(t) for t in {*x}}), len(x)
@@ -485,6 +494,7 @@ def _quality_rows(q):
              "exact duplicates": f"{q.duplicates[k]:,}" if k in q.duplicates else "–",
              "near duplicates": f"{q.near[k]:,} of {q.looked_up[k]:,}" if q.looked_up.get(k) else "–"} for i, k in enumerate(q.names)]
 
+# %% ../../nbs/data/00_records.ipynb #4f8a023f
 def _quality_text(self):
     classes = f"{len(self.balance)} classes, smallest {self.smallest_class:,}" if self.balance else "no label"
     return (f"Quality: {self.n:,} records; " + ", ".join(f"{k} {c:.0%}" for k, c in self.coverage.items()) +

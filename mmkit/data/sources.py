@@ -54,6 +54,7 @@ def _open_parquet(path):
     file = parquet.ParquetFile(path)
     return file.schema_arrow.names, lambda columns: file.read(columns=columns).select(columns)
 
+# %% ../../nbs/data/01_sources.ipynb #1cbf4260
 def _open_arrow(path):
     "(column names, fetch) of an Arrow file or stream (Feather is the former)."
     from pyarrow import ipc
@@ -76,6 +77,7 @@ def _open_table(table, id, limit):
         return table.column_names, table.select
     raise InputError(f"A {type(table).__name__} cannot be read. Pass the path of a file or folder, an Ibis table, a pandas frame or an Arrow table.")
 
+# %% ../../nbs/data/01_sources.ipynb #0806c936
 def _fetch(expression, columns, limit):
     "The columns of an Ibis expression as one Arrow table; refuses more than `limit` rows."
     table = expression.select(*columns).limit(check_number(limit, "limit", 1, integer=True)+1).to_pyarrow()
@@ -92,6 +94,7 @@ def _opened(path, id, limit, delimiter, encoding, missing):
         return _open_parquet(path) if SUFFIXES[path.suffix.lower()] == "Parquet" else _open_arrow(path)
     except (OSError, ValueError, LookupError) as e: raise _unreadable(path.name, e) from None
 
+# %% ../../nbs/data/01_sources.ipynb #7e9b71f2
 def _unreadable(name, e):
     "An `InputError` for whatever a parser said about a file."
     text = re.sub(r"\s+", " ", str(e))[:200]
@@ -103,6 +106,7 @@ def _listed(names, most=20):
     "The first names, for a message."
     return ", ".join(f"`{c}`" for c in names[:most]) + (" …" if len(names) > most else "")
 
+# %% ../../nbs/data/01_sources.ipynb #35050e09
 def _matching(wanted, columns, name):
     "The columns meant by a name, a pattern with `*`, or a list of these."
     found = []
@@ -145,6 +149,7 @@ def _cells_of(column, name):
                          "If Excel in Japan wrote the CSV, pass encoding='cp932'; pictures belong in files beside the table.")
     raise InputError(f"`{name}` holds values of type {kind}, but text, numbers or vectors were expected. Convert them first, for example dates to days.")
 
+# %% ../../nbs/data/01_sources.ipynb #ec23f0a0
 def _modality(table, columns, name):
     "One modality from one or several columns; several must all be numbers."
     if len(columns) == 1: return _cells_of(table.column(columns[0]), columns[0])
@@ -224,6 +229,7 @@ def _arrays(r):
     parts |= {f"cells/{k}": v for k, v in r.cells.items() if k in r.modalities and not v.all()}
     return {key: plain for k, v in parts.items() for key, plain in _plain_arrays(k, v).items()}
 
+# %% ../../nbs/data/01_sources.ipynb #3d7ef9f3
 def _entry(key):
     "A place in the archive without the time of writing, compressed."
     entry = zipfile.ZipInfo(f"{key}.npy"); entry.compress_type = zipfile.ZIP_DEFLATED
