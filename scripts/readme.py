@@ -15,6 +15,7 @@ TEMPLATE = """{% extends 'markdown/index.md.j2' %}
 
 def prepare(nb):
     "Obey `#| hide`, `#| echo: false` and `#| fig-alt: …`; no directive reaches the page."
+    nb.metadata.language_info = {"name": "python"}  # nbdev_clean takes it away, and code without a language is shown without colours
     nb.cells = [cell for cell in nb.cells if cell.cell_type != "code" or "hide" not in extract_directives(cell, remove=False)]
     for cell in nb.cells:
         said = extract_directives(cell, remove=False) if cell.cell_type == "code" else {}
