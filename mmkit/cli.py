@@ -76,7 +76,7 @@ def split(
 def shown_progress():
     "A callable(done, total, what) that shows progress on standard error."
     if not sys.stderr.isatty():
-        yield lambda done, total, what: typer.echo(f"[{done + 1}/{total}] {what}", err=True)
+        yield lambda done, total, what: typer.echo(f"[{done + 1}/{total}] {what}", err=True) if done == int(done) else None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn

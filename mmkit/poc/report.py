@@ -23,6 +23,7 @@ register({
     "report_run": ("This run", "この実行"), "report_repeat": ("Repeat this run", "同じ結果を再現するには"), "report_code": ("Code of this report", "このレポートのコード"),
     "report_parameters": ("Parameters", "パラメータ"), "report_default": ("default", "既定値"), "report_chosen": ("chosen", "指定"),
     "report_origin": ("origin", "由来"), "report_fact": ("fact", "項目"),
+    "report_rule": ("{rule} Threshold: {origin}.", "{rule}しきい値：{origin}。"),
     "report_share": ("share of the label", "ラベルに占める割合"),
 })
 
@@ -72,19 +73,37 @@ def _listen(self):
     return listening()
 Report.listen = _listen
 
+# %% ../../nbs/poc/02_report.ipynb #5f3a652c
+def _progress(
+    self,
+    done:int, # pieces of work that are finished
+    total:int, # all pieces
+    what="", # not shown: the step has a name already
+):
+    "Say how far a long step is, about fifty times in all."
+    if done == total or done % max(1, total//50) == 0: print(f"\r{done}/{total}", end="", flush=True)
+Report.progress = _progress
+
 # %% ../../nbs/poc/02_report.ipynb #746013c2
 def _cover(
     self,
     title:str, # what the report is about
     question:str, # in the words of the person who asks
     answer:str, # one sentence
+    advice:str, # what to do now
 ):
-    "Title, question and answer."
+    "Title, question, answer and what to do now."
     return _show(_tag("h1", title), _tag("h2", self.say("report_question")), _tag("p", question, "question"),
-                 _tag("h2", self.say("report_answer")), _tag("p", answer, "answer"))
+                 _tag("h2", self.say("report_answer")), _tag("p", answer, "answer"), _tag("p", advice, "advice"))
 Report.cover = _cover
 
 # %% ../../nbs/poc/02_report.ipynb #88584210
+def _joined(text): return text.replace(" ", "\u00a0") # no line break inside
+
+def _quantity(self, e):
+    "Value and unit, which stay on one line."
+    return _joined(f"{number(e.value)} {self.say('bits') if e.unit == 'bits' else e.unit}".rstrip())
+
 def _numbers(
     self,
     estimates:dict, # words for the quantity -> Estimate
@@ -93,10 +112,9 @@ def _numbers(
 ):
     "A table of estimates with interval and chance level."
     def row(name, e):
-        unit = f" {self.say('bits')}" if e.unit == "bits" else f" {e.unit}".rstrip()
         share = {self.say("report_share"): "–" if not math.isfinite(e.value) else f"{100*e.value/whole:.0f} %"} if whole else {}
-        return {self.say("quantity"): name, self.say("value"): f"{number(e.value)}{unit}", **share,
-                self.say("interval"): f"{number(e.low)} – {number(e.high)}", self.say("chance"): number(e.chance), self.say("records"): f"{e.n:,}"}
+        return {self.say("quantity"): name, self.say("value"): _quantity(self, e), **share,
+                self.say("interval"): _joined(f"{number(e.low)} – {number(e.high)}"), self.say("chance"): number(e.chance), self.say("records"): f"{e.n:,}"}
     return _show(html_table([row(k, e) for k, e in estimates.items()], caption))
 Report.numbers = _numbers
 
@@ -107,10 +125,10 @@ def _verdict_table(
 ):
     "A table of verdicts: sign and word, number, rule and next step."
     def row(v):
-        e, unit = v.estimate, self.say("bits") if v.estimate.unit == "bits" else v.estimate.unit
+        e = v.estimate
         return {self.say("quantity"): v.text("what", self.language), self.say("verdict"): f"{SIGNS[v.value]} {self.say(v.value)}",
-                self.say("value"): f"{number(e.value)} {unit} [{number(e.low)}, {number(e.high)}]", self.say("chance"): number(e.chance),
-                self.say("rule"): v.text("rule", self.language), self.say("next_step"): v.text("next_step", self.language)}
+                self.say("value"): f"{_quantity(self, e)} {_joined(f'[{number(e.low)}, {number(e.high)}]')}", self.say("chance"): number(e.chance),
+                self.say("rule"): self.say("report_rule", rule=v.text("rule", self.language), origin=self.say(v.origin)), self.say("next_step"): v.text("next_step", self.language)}
     table = html_table([row(v) for v in verdicts], self.say("report_verdicts"))
     for value, sign in SIGNS.items():
         table = table.replace(f"<td>{html.escape(sign)} {html.escape(self.say(value))}</td>", f'<td class="verdict {value}">{html.escape(sign)} {html.escape(self.say(value))}</td>')
@@ -206,9 +224,9 @@ body{margin:0;background:#fff;color:#1a1a1a;font:16px/1.65 system-ui,-apple-syst
 main{max-width:68rem;margin:0 auto;padding:2rem 1.5rem 4rem}
 h1{font-size:1.75rem;line-height:1.3;margin:.2rem 0 1rem}h2{font-size:1.2rem;margin:2rem 0 .5rem;border-bottom:1px solid #d0d0d0}h3{font-size:1.05rem;margin:1.4rem 0 .3rem}
 .question{font-size:1.1rem}.answer{font-size:1.3rem;line-height:1.6;font-weight:600;border-left:.35rem solid #0072b2;padding:.3rem 0 .3rem 1rem;margin:.6rem 0}
-p,li{max-width:48rem;overflow-wrap:anywhere}
+.advice{font-size:1.1rem;margin:.6rem 0 0 1.35rem}p,li{max-width:48rem;overflow-wrap:anywhere}
 table{border-collapse:collapse;width:100%;margin:1rem 0;font-variant-numeric:tabular-nums}caption{text-align:left;font-weight:600;padding:.3rem 0}
-th,td{border-bottom:1px solid #d9d9d9;padding:.35rem 1rem .35rem 0;text-align:left;vertical-align:top;overflow-wrap:anywhere}td:not(:last-child){overflow-wrap:break-word}section{overflow-x:auto}thead th{border-bottom:2px solid #777;font-weight:600}tbody th{font-weight:500}
+th,td{border-bottom:1px solid #d9d9d9;padding:.35rem 1rem .35rem 0;text-align:left;vertical-align:top;overflow-wrap:anywhere}td:not(:last-child),thead th{overflow-wrap:break-word}section{overflow-x:auto}thead th{border-bottom:2px solid #777;font-weight:600}tbody th{font-weight:500}
 .verdict{font-weight:700;white-space:nowrap;padding:.35rem .7rem .35rem .5rem;border-left:.35rem solid #777}
 .verdict+td{padding-left:.8rem}.pass{border-left-color:#009e73;background:#e5f5f0}.warn{border-left-color:#e69f00;background:#fdf3dd}.fail{border-left-color:#d55e00;background:#fbe9dd}.not_enough_evidence{border-left-color:#0072b2;background:#e3eff7}
 figure{margin:1rem 0}img{max-width:100%;height:auto}figcaption{color:#444}
