@@ -55,6 +55,7 @@ register({
         "付け直すラベルには関係がなく、相乗情報については組み合わせの効果がありません。{min_bits}ビット未満の情報には費用をかける価値がないとみなします。"),
     "interactions_xor": ("Labels on single modalities can never reveal all joint-only information: if “{label}” were an exclusive-or of the two, each alone would look worthless. The lower bound is what they can prove; a lower bound of zero does not mean that there is none.",
         "片方ずつのラベルからは、相乗情報のすべてはわかりません。たとえば「{label}」が二つの排他的論理和で決まる場合、それぞれ単独では無価値に見えます。下限は片方ずつのラベルから証明できる量であり、下限が0でも相乗情報がないという意味ではありません。"),
+    "interactions_left_out": ("Labelled pairs were left out on request: joint-only information is bracketed, not measured.", "指定により、ラベル付きの組は使っていません。そのため、相乗情報は範囲でのみ示します。"),
     "discretise_kmeans": ("k-means", "k平均法"), "discretise_posterior": ("predicted class", "予測クラス"),
 })
 
@@ -163,13 +164,15 @@ def policy(
 register({
     "advice_both": ("Keep both: “{a}” and “{b}” each tell something that the other does not.", "両方を残してください。「{a}」と「{b}」は、それぞれ相手にない情報をもっています。"),
     "advice_drop": ("“{less}” can be left out: beyond “{more}” it adds nothing worth paying for.", "「{less}」は省けます。「{more}」に加えて費用をかけるだけの情報はありません。"),
-    "advice_joint": ("“{less}” pays only in combination with “{more}”, not on its own.", "「{less}」は単独では価値がなく、「{more}」と組み合わせる場合にだけ役立ちます。"),
-    "advice_pair": ("“{a}” and “{b}” pay only together: neither has anything of its own beyond the other.", "「{a}」と「{b}」は、組み合わせる場合にだけ役立ちます。どちらにも固有の情報はありません。"),
-    "advice_either": ("One of “{a}” and “{b}” is enough, because they tell the same: choose the cheaper.", "「{a}」と「{b}」は同じことを伝えるため、どちらか一方で十分です。費用の低い方を選んでください。"),
+    "advice_joint": ("“{less}” pays only in combination with “{more}”: it has nothing worth paying for of its own.", "「{less}」が役立つのは「{more}」と組み合わせる場合だけです。費用をかけるだけの固有情報はありません。"),
+    "advice_pair": ("“{a}” and “{b}” tell the same, except for what appears only when both are used together.", "「{a}」と「{b}」が伝えることは、組み合わせて初めて得られる情報を除けば同じです。"),
+    "advice_either": ("A second modality adds nothing worth paying for: if what they share is enough, choose the cheaper of “{a}” and “{b}”.",
+                      "二つ目のモダリティに費用をかける価値はありません。共有情報で足りるなら、「{a}」と「{b}」のうち費用の低い方を選んでください。"),
     "advice_small": ("Start small: which modality is worth paying for is not settled yet. The table says what would settle it.", "小さく始めてください。どのモダリティに費用をかけるべきかは、まだ決まりません。判定に必要なことは表のとおりです。"),
-    "advice_complex": ("Try a model in which the two interact: adding up separate predictions would miss part of the information.", "二つが相互作用するモデルを試してください。別々の予測を足し合わせるだけでは、情報の一部を逃します。"),
-    "advice_simple": ("A simple fusion of two separate models is enough.", "二つの別々のモデルを単純に統合するだけで十分です。"),
-    "advice_open": ("Whether an elaborate model pays is open: begin with a simple fusion.", "複雑なモデルが見合うかどうかは未定です。まず単純な統合から始めてください。"),
+    "advice_fuse": ("Use both together, because part of the information appears only then, and compare a simple fusion with a model in which the two interact.",
+                    "一部の情報は組み合わせて初めて得られるため、両方を一緒に使い、単純な統合と、二つが相互作用するモデルとを比べてください。"),
+    "advice_simple": ("A simple fusion of two separate models is enough: nothing worth paying for appears only jointly.", "二つの別々のモデルを単純に統合するだけで十分です。組み合わせて初めて得られる情報に、費用をかける価値はありません。"),
+    "advice_open": ("Whether the two reveal more together is open: begin with a simple fusion.", "組み合わせることでさらに情報が得られるかどうかは未定です。まず単純な統合から始めてください。"),
     "advice_weak": ("First confirm what is marked as weak in the table.", "先に、表で弱いとされた前提を確認してください。"),
 })
 
@@ -180,7 +183,7 @@ def advice_keys(
     "Which sentences follow from three verdicts."
     good, known = ("pass", "warn"), lambda v: v != "not_enough_evidence"
     kept = sum(v in good for v in (a, b))
-    model = "advice_complex" if joint in good else "advice_simple" if joint == "fail" else "advice_open"
+    model = "advice_fuse" if joint in good else "advice_simple" if joint == "fail" else "advice_open"
     if not (known(a) and known(b)) or (kept < 2 and not known(joint)): keys = ["advice_small", model]
     elif kept == 2: keys = ["advice_both", model]
     elif joint in good: keys = ["advice_joint" if kept else "advice_pair", model]
@@ -259,7 +262,8 @@ def method(
 )->list: # paragraphs
     "How it was measured and what the numbers cannot say."
     p, c = report.parameters, result.counts; names = dict(a=result.modality_a, b=result.modality_b, label=result.label)
+    semi = "interactions_left_out" if p.mode == "semi-supervised" and c["n_aby"] else "note_semi"
     return [report.say("interactions_method_1", **names, **{k: report.say(k) for k in ("redundancy", "uniqueness", "synergy")}),
             report.say("interactions_method_2", **names, ka=c["clusters_a"], kb=c["clusters_b"], how=report.say(f"discretise_{p.discretise}")),
             report.say("interactions_method_3", n_boot=p.n_boot, n_null=p.n_null, min_bits=number(p.min_bits, 2)),
-            report.say("note_supervised", n=f"{c['n_aby']:,}") if result.mode == "supervised" else report.say("note_semi"), report.say("interactions_xor", **names)]
+            report.say("note_supervised", n=f"{c['n_aby']:,}") if result.mode == "supervised" else report.say(semi), report.say("interactions_xor", **names)]
