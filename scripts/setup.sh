@@ -9,10 +9,13 @@ key=$(cat requirements.txt constraints.txt pyproject.toml scripts/setup.sh | cks
 usable() { "$1" -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 if [ ! -e "$busy" ] && [ "$(cat $venv/installed.stamp 2>/dev/null)" = "$key" ] && usable $venv/bin/python; then exit 0; fi
 
+# A killed process may stay in the table as a zombie until its parent looks; it installs nothing any more.
+alive() { kill -0 "$1" 2>/dev/null && ! grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null; }
+
 # The busy file holds the number of the process that installs. Left behind by a dead one, it says that .venv is half made.
 if [ -e "$busy" ]; then
   other=$(cat "$busy")
-  if [ -n "$other" ] && kill -0 "$other" 2>/dev/null; then
+  if [ -n "$other" ] && alive "$other"; then
     echo "Set-up is already running as process $other. Wait until it ends, then try again. (If it is not mmkit's: rm $busy)" >&2; exit 1
   fi
   echo "The last set-up was interrupted. Starting afresh."

@@ -1,5 +1,5 @@
 "scripts/setup.sh on machines that are not ready, and after it was killed. A stub plays Python, so nothing is installed."
-import os, shutil, subprocess
+import os, shutil, subprocess, time
 import pytest
 from conftest import ROOT
 
@@ -19,7 +19,7 @@ def machine(tmp_path):
     project, tools = tmp_path/"clone", tmp_path/"bin"
     (project/"scripts").mkdir(parents=True); tools.mkdir()
     for name in ("requirements.txt", "constraints.txt", "pyproject.toml", "scripts/setup.sh"): shutil.copy(ROOT/name, project/name)
-    for tool in ("sh", "cat", "cksum", "rm", "cp", "mkdir", "dirname", "sleep"): (tools/tool).symlink_to(shutil.which(tool))
+    for tool in ("sh", "cat", "cksum", "rm", "cp", "mkdir", "dirname", "grep"): (tools/tool).symlink_to(shutil.which(tool))
     (tools/"python3.11").write_text(STUB); (tools/"python3.11").chmod(0o755)
     log = tmp_path/"log"; log.touch()
     def setup(**variables):
@@ -52,6 +52,14 @@ def test_two_at_once_do_not_break_each_other(machine):
     (machine.project/".setup.stamp").write_text(str(os.getpid()))
     code, said, log = machine()
     assert code == 1 and f"process {os.getpid()}" in said and "install" not in log
+
+@pytest.mark.skipif(not os.path.exists('/proc/self/status'), reason='needs Linux')
+def test_a_killed_set_up_that_nobody_buried_does_not_block(machine):
+    with subprocess.Popen(["true"]) as zombie:
+        while "Z" not in open(f"/proc/{zombie.pid}/status").read().split("State:")[1][:4]: time.sleep(.01)
+        (machine.project/".setup.stamp").write_text(str(zombie.pid))
+        code, said, log = machine()
+    assert code == 0 and "interrupted" in said
 
 def test_a_broken_interpreter_is_replaced(machine):
     machine(); (machine.project/".venv/bin/python").unlink()
