@@ -167,6 +167,14 @@ def test_the_kernel_is_this_python(template, tmp_path, monkeypatch):
     folder = runner.run("interactions", {}, "out")
     assert json.loads((folder/"results.json").read_text()) == {"python": sys.executable, "folder": str(tmp_path)}
 
+@pytest.mark.slow
+def test_nothing_from_the_working_folder_or_the_home_is_run(template, tmp_path, monkeypatch):
+    home = tmp_path/"home/profile_default/startup"; home.mkdir(parents=True); monkeypatch.setenv("IPYTHONDIR", str(tmp_path/"home"))
+    for planted in (tmp_path/"colorsys.py", tmp_path/"json.py", home/"00-first.py"): planted.write_text("open('planted', 'w')")
+    template("import colorsys; (folder/'results.json').write_text('{}')"); monkeypatch.chdir(tmp_path)
+    runner.run("interactions", {}, "out")
+    assert not (tmp_path/"planted").exists()
+
 def test_an_unusable_folder_is_a_sentence(tmp_path):
     (tmp_path/"file").write_text("")
     with pytest.raises(InputError, match="cannot be used for reports"): runner.run("interactions", {}, tmp_path/"file")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FILES', 'MISTAKES', 'run_id', 'reserve', 'kernel_manager', 'template_path', 'step_of', 'quiet', 'Steps', 'execute',
-           'provenance_of', 'finish', 'RunError', 'explain', 'run']
+           'keep_only', 'provenance_of', 'finish', 'RunError', 'explain', 'run']
 
 # %% ../../nbs/poc/01_run.ipynb #c3186129
 import contextlib, datetime, hashlib, json, logging, os, platform, re, shutil, sys, time, warnings
@@ -50,7 +50,7 @@ def kernel_manager(
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
     class Own(KernelSpecManager):
-        def get_kernel_spec(self, name): return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
+        def get_kernel_spec(self, name): return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict(["--InteractiveShellApp.ignore_cwd=True"], ["-P"]))
     class Quiet(AsyncKernelManager):
         async def start_kernel(self, **kw):
             with log.open("ab") as f: return await super().start_kernel(**{**kw, "stderr": f, "stdout": f, "env": {**os.environ, **environment}})
@@ -112,6 +112,14 @@ def execute(
     return nb
 
 # %% ../../nbs/poc/01_run.ipynb #be757a6a
+def keep_only(
+    folder:Path, # folder of a run
+    names, # files to keep
+):
+    "Remove everything else from a folder."
+    for extra in folder.iterdir():
+        if extra.name not in names: shutil.rmtree(extra) if extra.is_dir() else extra.unlink()
+
 def _strict(name): raise ValueError(f"results.json holds {name}, which is not JSON")
 
 def provenance_of(
@@ -144,7 +152,7 @@ def finish(
     write_text(part/"report.ipynb", nbformat.writes(nb))
     write_text(part/"report.html", to_html(nb, parameters.language, f"mmkit · {template} · {name}"))
     write_text(part/"provenance.json", json.dumps(provenance_of(template, parameters, name, results, start), ensure_ascii=False, indent=1, allow_nan=False))
-    for extra in {p.name for p in part.iterdir()} - set(FILES): (part/extra).unlink()
+    keep_only(part, FILES)
 
 # %% ../../nbs/poc/01_run.ipynb #e17d406b
 class RunError(RuntimeError):
@@ -175,13 +183,14 @@ def run(
     except OSError as e: raise InputError(f"The folder `{home}` cannot be used for reports: {e.strerror}. Choose another with --out.") from None
     try:
         write_text(part/"parameters.yaml", as_yaml(given))
-        km = kernel_manager(part/"kernel.log", {"MMKIT_RUN_FOLDER": str(part), "MMKIT_RUN_ID": final.name})
+        km = kernel_manager(part/"kernel.log", {"MMKIT_RUN_FOLDER": str(part), "MMKIT_RUN_ID": final.name, "IPYTHONDIR": str(part/"ipython")})
         nb = execute(template_path(template), part/"report.ipynb", given.model_dump(), km, progress or (lambda *_: None))
         finish(part, nb, template, given, final.name, start)
         part.rename(final)
     except Exception as e:
         if getattr(e, "ename", "") in MISTAKES: shutil.rmtree(part); raise InputError(e.evalue) from None
-        kept, why = final.with_name(f"{final.name}-failed"), explain(e, part/"kernel.log"); part.rename(kept)
+        kept, why = final.with_name(f"{final.name}-failed"), explain(e, part/"kernel.log")
+        keep_only(part, ("report.ipynb", "parameters.yaml", "kernel.log")); part.rename(kept)
         raise RunError(f"The report `{template}` stopped in {why}\nAs far as it came: {kept/'report.ipynb'}") from e
     except BaseException: shutil.rmtree(part, ignore_errors=True); raise  # Ctrl-C
     return final
