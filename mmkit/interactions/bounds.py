@@ -12,8 +12,8 @@ import itertools, math
 from dataclasses import dataclass, replace
 import numpy as np
 from ..checks import InputError, check_number, warn_weak
-from .pid import LN2, NewtonSystem, _union, cells, check_table, entropy, mutual_information, one_thread, softmax_cells, xlogx
-from .tables import mismatch, reconcile, total_variation
+from .pid import GRAIN, LN2, NewtonSystem, _union, _with_grains, _without_grains, cells, check_table, entropy, mutual_information, softmax_cells, xlogx
+from .tables import mismatch, one_thread, reconcile, total_variation
 
 # %% ../../nbs/interactions/02_bounds.ipynb #700b69fb
 @dataclass(frozen=True)
@@ -36,28 +36,27 @@ def additive_logit(
     p_by:np.ndarray, # (K_b, k)
     p_ab:np.ndarray, # (K_a, K_b)
     ridge:float=0., # penalty on the squared potentials, relative to total mass 1
-    most:int=60, # Newton steps
+    most:int=100, # Newton steps
 )->AdditiveLogit:
-    "Maximum-entropy label shares given three pair tables, by damped Newton."
-    c = cells(p_ay, p_by)
+    "Maximum-entropy label shares given three pair tables, by damped Newton steps."
+    given, c = cells(p_ay, p_by), cells(_without_grains(p_ay), _without_grains(p_by)); thin_a, thin_b = c.p_ay, c.p_by
     if ridge: c = replace(c, pinned=np.flatnonzero(p_by == 0))  # the ridge fixes the gauge and must not depend on a pin
-    p_y = p_ay.sum(0); start = lambda p: np.where(p > 0, np.log(np.where(p > 0, p, 1)/p.sum(1, keepdims=True).clip(1e-300)), 0.)
-    a, b = start(p_ay), start(p_by)-np.log(np.where(p_y > 0, p_y, 1))*(p_by > 0)
+    start = lambda p, base: np.where(p > 0, np.log(np.where(p > 0, p, 1)/np.maximum(p.sum(1, keepdims=True), GRAIN)/base), -1e3)
+    a, b = start(thin_a, 1.), start(thin_b, np.where(thin_a.sum(0) > 0, thin_a.sum(0), 1))
     if ridge: a, b = 0*a, 0*b
-    value, s = _logit_value(c, p_ab, a, b, ridge)
+    value, s = _logit_value(c, p_ab, a, b, ridge); damping = 1e-3
     for _ in range(most):
-        m = p_ab[..., None]*s
-        g_a, g_b = m.sum(1)-p_ay+ridge*a, m.sum(0)-p_by+ridge*b
-        system = NewtonSystem(c, s, m, -p_ab, 1e-9*p_ay+1e-12+ridge, 1e-9*p_by+1e-12+ridge)
+        m = p_ab[..., None]*s; m_a, m_b = m.sum(1), m.sum(0)
+        g_a, g_b = m_a-thin_a+ridge*a, m_b-thin_b+ridge*b
+        if max(np.abs(g_a).max(), np.abs(g_b).max()) < 1e-13 or damping > 1e6: break
+        system = NewtonSystem(c, s, m, -p_ab, damping*(m_a+thin_a)+1e-15+ridge, damping*(m_b+thin_b)+1e-15+ridge)
         d_a, d_b = system.solve(-g_a, -g_b)
-        slope, t = (g_a*d_a).sum()+(g_b*d_b).sum(), 1.
-        if slope > -1e-14: break
-        while t > 1e-6:
-            new, s_new = _logit_value(c, p_ab, a+t*d_a, b+t*d_b, ridge)
-            if new <= value+1e-4*t*slope: break
-            t /= 2
-        else: break
-        a, b, value, s = a+t*d_a, b+t*d_b, new, s_new
+        slope = (g_a*d_a).sum()+(g_b*d_b).sum()
+        if slope > -1e-15: break
+        new, s_new = _logit_value(c, p_ab, a+d_a, b+d_b, ridge)
+        if new <= value+.1*slope: a, b, value, s, damping = a+d_a, b+d_b, new, s_new, max(damping/10, 1e-9)
+        else: damping *= 10
+    value, s = _logit_value(given, p_ab, *_with_grains(given, c, a, b), ridge)
     m = p_ab[..., None]*s
     return AdditiveLogit(s, value/LN2, float(max(np.abs(m.sum(1)-p_ay).max(), np.abs(m.sum(0)-p_by).max())))
 
@@ -127,10 +126,19 @@ def chord_multipliers(
     from scipy.optimize import linprog
     slope, _ = chords(low, high)
     found = linprog(slope.ravel(), A_eq=margin_matrix(low.shape), b_eq=np.concatenate([t.ravel() for t in tables]), bounds=np.stack([low.ravel(), high.ravel()], 1), method="highs")
-    if found.status == 2: return None
+    if found.status == 2: return None if _contradiction(low.shape, tables) else tuple(np.zeros_like(t) for t in tables)
     if found.x is None: raise InputError(f"The linear programme for the upper bound failed: {found.message}")
     cuts = np.cumsum([t.size for t in tables])[:-1]
     return tuple(e.reshape(t.shape) for e, t in zip(np.split(found.eqlin.marginals, cuts), tables))
+
+# %% ../../nbs/interactions/02_bounds.ipynb #1335d362
+def _contradiction(sizes, tables, tol=1e-6):
+    "Is every joint table at least `tol` (total mass) away from the three margins?"
+    from scipy.optimize import linprog
+    from scipy.sparse import hstack, identity
+    A = margin_matrix(sizes); m, n = A.shape; eye = identity(m, format="csr")
+    found = linprog(np.r_[np.zeros(n), np.ones(2*m)], A_eq=hstack([A, eye, -eye], format="csr"), b_eq=np.concatenate([t.ravel() for t in tables]), method="highs")
+    return found.fun is None or found.fun > tol
 
 # %% ../../nbs/interactions/02_bounds.ipynb #0474304b
 def two_by_two_entropy(p_ay, p_by, p_ab, low, high)->float:
