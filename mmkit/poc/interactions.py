@@ -55,7 +55,8 @@ register({
         "付け直すラベルには関係がなく、相乗情報については組み合わせの効果がありません。{min_bits}ビット未満の情報には費用をかける価値がないとみなします。"),
     "interactions_xor": ("Labels on single modalities can never reveal all joint-only information: if “{label}” were an exclusive-or of the two, each alone would look worthless. The lower bound is what they can prove; a lower bound of zero does not mean that there is none.",
         "片方ずつのラベルからは、相乗情報のすべてはわかりません。たとえば「{label}」が二つの排他的論理和で決まる場合、それぞれ単独では無価値に見えます。下限は片方ずつのラベルから証明できる量であり、下限が0でも相乗情報がないという意味ではありません。"),
-    "interactions_left_out": ("Labelled pairs were left out on request: joint-only information is bracketed, not measured.", "指定により、ラベル付きの組は使っていません。そのため、相乗情報は範囲でのみ示します。"),
+    "interactions_left_out": ("Labelled pairs were left out on request: joint-only information is bracketed, not measured.",
+                              "指定により、ラベル付きの組は使っていません。そのため、相乗情報は範囲でのみ示します。"),
     "discretise_kmeans": ("k-means", "k平均法"), "discretise_posterior": ("predicted class", "予測クラス"),
 })
 
@@ -68,10 +69,17 @@ register({
                         "{k}クラスです。最大のクラスは{most}件、最小のクラスは{least}件です。完全に重複する記録は{copies}件です。"),
     "quality_leak": ("The label seems to have leaked into {names}: each class has exactly one value there. Remove what would not be known before the label is.",
                      "ラベルが{names}に漏れている可能性があります。各クラスが一つの値だけを持っています。ラベルより前にわからない情報は除いてください。"),
-    "margins_caption": ("Do the samples describe the same population? Largest acceptable difference beyond chance: {most}", "標本は同じ母集団を表していますか。偶然を超える差の許容範囲：{most}"),
-    "margin": ("compared", "比較対象"), "margin_distance": ("difference (total variation)", "差（全変動距離）"), "margin_chance": ("expected by chance", "偶然による差の目安"),
-    "margin_label": ("distribution of “{label}”", "「{label}」の分布"), "margin_a": ("distribution of “{a}”", "「{a}」の分布"), "margin_b": ("distribution of “{b}”", "「{b}」の分布"),
-    "subgroups": ("Subgroups", "サブグループ"), "subgroup_few": ("too few to judge", "少なすぎて判断できません"), "subgroup_many": ("{n} values, too many to list", "{n}種類あるため省略"),
+    "margins_caption": ("Do the samples describe the same population? Largest acceptable difference beyond chance: {most}",
+                        "標本は同じ母集団を表していますか。偶然を超える差の許容範囲：{most}"),
+    "margin": ("compared", "比較対象"),
+    "margin_distance": ("difference (total variation)", "差（全変動距離）"),
+    "margin_chance": ("expected by chance", "偶然による差の目安"),
+    "margin_label": ("distribution of “{label}”", "「{label}」の分布"),
+    "margin_a": ("distribution of “{a}”", "「{a}」の分布"),
+    "margin_b": ("distribution of “{b}”", "「{b}」の分布"),
+    "subgroups": ("Subgroups", "サブグループ"),
+    "subgroup_few": ("too few to judge", "少なすぎて判断できません"),
+    "subgroup_many": ("{n} values, too many to list", "{n}種類あるため省略"),
     "subgroup_none": ("No subgroup attribute is known for these records, so nothing can be said about differences between groups. Check this before a roll-out.",
                       "サブグループを示す属性がないため、グループ間の差については何も言えません。展開の前に確認してください。"),
     "subgroup_note": ("How well the subgroups are covered. The numbers above are averages over all of them; below {n} records with label a subgroup cannot be judged on its own.",
@@ -150,7 +158,8 @@ def finding(
     "What the figure shows, in one sentence."
     e = result.estimates(); part = lambda k: say("finding_part", language, name=name_of(result, k, language), value=number(e[k].value))
     parts = [part(k) for k in ("redundancy", "unique_a", "unique_b", "synergy") if k in e]
-    if "synergy" not in e: parts.append(say("finding_range", language, name=say("joint_of", language, a=result.modality_a, b=result.modality_b), low=number(e["synergy_lower"].low), high=number(e["synergy_upper"].high)))
+    joint = say("joint_of", language, a=result.modality_a, b=result.modality_b)
+    if "synergy" not in e: parts.append(say("finding_range", language, name=joint, low=number(e["synergy_lower"].low), high=number(e["synergy_upper"].high)))
     return say("interactions_finding", language, label=result.label, parts=("; " if language == "en" else "、").join(parts))
 
 # %% ../../nbs/poc/03_interactions.ipynb #56a87239
@@ -164,14 +173,18 @@ def policy(
 register({
     "advice_both": ("Keep both: “{a}” and “{b}” each tell something that the other does not.", "両方を残してください。「{a}」と「{b}」は、それぞれ相手にない情報をもっています。"),
     "advice_drop": ("“{less}” can be left out: beyond “{more}” it adds nothing worth paying for.", "「{less}」は省けます。「{more}」に加えて費用をかけるだけの情報はありません。"),
-    "advice_joint": ("“{less}” pays only in combination with “{more}”: it has nothing worth paying for of its own.", "「{less}」が役立つのは「{more}」と組み合わせる場合だけです。費用をかけるだけの固有情報はありません。"),
-    "advice_pair": ("“{a}” and “{b}” tell the same, except for what appears only when both are used together.", "「{a}」と「{b}」が伝えることは、組み合わせて初めて得られる情報を除けば同じです。"),
+    "advice_joint": ("“{less}” pays only in combination with “{more}”: it has nothing worth paying for of its own.",
+                     "「{less}」が役立つのは「{more}」と組み合わせる場合だけです。費用をかけるだけの固有情報はありません。"),
+    "advice_pair": ("“{a}” and “{b}” tell the same, except for what appears only when both are used together.",
+                    "「{a}」と「{b}」が伝えることは、組み合わせて初めて得られる情報を除けば同じです。"),
     "advice_either": ("A second modality adds nothing worth paying for: if what they share is enough, choose the cheaper of “{a}” and “{b}”.",
                       "二つ目のモダリティに費用をかける価値はありません。共有情報で足りるなら、「{a}」と「{b}」のうち費用の低い方を選んでください。"),
-    "advice_small": ("Start small: which modality is worth paying for is not settled yet. The table says what would settle it.", "小さく始めてください。どのモダリティに費用をかけるべきかは、まだ決まりません。判定に必要なことは表のとおりです。"),
+    "advice_small": ("Start small: which modality is worth paying for is not settled yet. The table says what would settle it.",
+                     "小さく始めてください。どのモダリティに費用をかけるべきかは、まだ決まりません。判定に必要なことは表のとおりです。"),
     "advice_fuse": ("Use both together, because part of the information appears only then, and compare a simple fusion with a model in which the two interact.",
                     "一部の情報は組み合わせて初めて得られるため、両方を一緒に使い、単純な統合と、二つが相互作用するモデルとを比べてください。"),
-    "advice_simple": ("A simple fusion of two separate models is enough: nothing worth paying for appears only jointly.", "二つの別々のモデルを単純に統合するだけで十分です。組み合わせて初めて得られる情報に、費用をかける価値はありません。"),
+    "advice_simple": ("A simple fusion of two separate models is enough: nothing worth paying for appears only jointly.",
+                      "二つの別々のモデルを単純に統合するだけで十分です。組み合わせて初めて得られる情報に、費用をかける価値はありません。"),
     "advice_open": ("Whether the two reveal more together is open: begin with a simple fusion.", "組み合わせることでさらに情報が得られるかどうかは未定です。まず単純な統合から始めてください。"),
     "advice_weak": ("First confirm what is marked as weak in the table.", "先に、表で弱いとされた前提を確認してください。"),
 })
@@ -222,7 +235,8 @@ def margin_table(
 ):
     "How far the margins that the samples share are apart."
     word = lambda m: report.say(f"margin_{m}", a=result.modality_a, b=result.modality_b, label=result.label)
-    rows = [{report.say("margin"): word(m), report.say("margin_distance"): number(v["distance"]), report.say("margin_chance"): number(v["chance"])} for m, v in result.mismatch.items()]
+    rows = [{report.say("margin"): word(m), report.say("margin_distance"): number(v["distance"]),
+             report.say("margin_chance"): number(v["chance"])} for m, v in result.mismatch.items()]
     return _show(html_table(rows, report.say("margins_caption", most=number(report.parameters.max_mismatch, 2))))
 
 # %% ../../nbs/poc/03_interactions.ipynb #699fa3e6
@@ -246,7 +260,10 @@ def subgroup_rows(
 def _subgroup_row(report, records, columns, what, m):
     "One subgroup, or a row of dashes when its values are too many to list (`m` is None)."
     n, labelled = (int(m.sum()), int((records.codes[m] >= 0).sum())) if m is not None else (0, 0)
-    cells = [f"{n:,}", *(f"{100*records.present(c)[m].mean():.0f} %" for c in columns), f"{labelled:,}", report.say("subgroup_enough" if labelled >= FEW else "subgroup_few")] if m is not None else ["–"]*(len(columns)+3)
+    cells = ["–"]*(len(columns)+3)
+    if m is not None:
+        enough = report.say("subgroup_enough" if labelled >= FEW else "subgroup_few")
+        cells = [f"{n:,}", *(f"{100*records.present(c)[m].mean():.0f} %" for c in columns), f"{labelled:,}", enough]
     return dict(zip([report.say("subgroup_value"), report.say("records"), *columns, report.say("quality_labelled"), report.say("subgroup_judge")], [what, *cells]))
 
 def subgroup_note(report, records, columns):

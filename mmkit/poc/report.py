@@ -134,7 +134,8 @@ def _verdict_table(
                 self.say("rule"): self.say(f"short_{v.rule}", threshold=number(v.threshold), origin=self.say(v.origin)), self.say("next_step"): v.text("next_step", self.language)}
     table = html_table([row(v) for v in verdicts], self.say("report_verdicts"))
     for value, sign in SIGNS.items():
-        table = table.replace(f"<td>{html.escape(sign)} {html.escape(self.say(value))}</td>", f'<td class="verdict {value}">{html.escape(sign)} {html.escape(self.say(value))}</td>')
+        cell = f"{html.escape(sign)} {html.escape(self.say(value))}</td>"
+        table = table.replace(f"<td>{cell}", f'<td class="verdict {value}">{cell}')
     return _show(table)
 Report.verdict_table = _verdict_table
 
@@ -182,7 +183,8 @@ def _provenance_table(
 ):
     "Data, seed, versions, time and machine."
     p = result.provenance
-    facts = dict(run=os.environ.get("MMKIT_RUN_ID", "–"), source=records.source or "–", licence=records.licence or "–", records=f"{len(records):,}", fingerprint=p.fingerprint or "–",
+    facts = dict(run=os.environ.get("MMKIT_RUN_ID", "–"), source=records.source or "–", licence=records.licence or "–",
+                 records=f"{len(records):,}", fingerprint=p.fingerprint or "–",
                  seed=str(p.seed), created=p.created, seconds=number(p.seconds, 1), versions=", ".join(f"{k} {v}" for k, v in p.versions.items()), machine=p.machine)
     return _show(html_table([{self.say("report_fact"): self.say(f"fact_{k}"), self.say("value"): v} for k, v in facts.items()], self.say("report_run")))
 Report.provenance_table = _provenance_table
@@ -238,13 +240,18 @@ h1{font-size:1.75rem;line-height:1.3;margin:.2rem 0 1rem}h2{font-size:1.2rem;mar
 .question{font-size:1.1rem}.answer{font-size:1.3rem;line-height:1.6;font-weight:600;border-left:.35rem solid #0072b2;padding:.3rem 0 .3rem 1rem;margin:.6rem 0}
 p,li{max-width:48rem;overflow-wrap:anywhere}
 table{border-collapse:collapse;width:100%;margin:1rem 0;font-variant-numeric:tabular-nums}caption{text-align:left;font-weight:600;padding:.3rem 0}
-th,td{border-bottom:1px solid #d9d9d9;padding:.35rem 1rem .35rem 0;text-align:left;vertical-align:top;overflow-wrap:anywhere}td:not(:last-child),thead th{overflow-wrap:break-word}section{overflow-x:auto}thead th{border-bottom:2px solid #777;font-weight:600;word-break:keep-all}tbody th{font-weight:500}
+section{overflow-x:auto}
+th,td{border-bottom:1px solid #d9d9d9;padding:.35rem 1rem .35rem 0;text-align:left;vertical-align:top;overflow-wrap:anywhere}
+td:not(:last-child),thead th{overflow-wrap:break-word}
+thead th{border-bottom:2px solid #777;font-weight:600;word-break:keep-all}tbody th{font-weight:500}
 .verdict{font-weight:700;min-width:7rem;word-break:keep-all;padding:.35rem .7rem .35rem .5rem;border-left:.35rem solid #777}
-.verdict+td{padding-left:.8rem}.pass{border-left-color:#009e73;background:#e5f5f0}.warn{border-left-color:#e69f00;background:#fdf3dd}.fail{border-left-color:#d55e00;background:#fbe9dd}.not_enough_evidence{border-left-color:#0072b2;background:#e3eff7}
+.verdict+td{padding-left:.8rem}.pass{border-left-color:#009e73;background:#e5f5f0}.warn{border-left-color:#e69f00;background:#fdf3dd}
+.fail{border-left-color:#d55e00;background:#fbe9dd}.not_enough_evidence{border-left-color:#0072b2;background:#e3eff7}
 figure{margin:1rem 0}img{max-width:100%;height:auto}figcaption{color:#444}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f5f5f5;padding:.7rem .9rem;border-radius:4px;font-size:.85rem;line-height:1.45}
 details{margin:2rem 0}summary{cursor:pointer;font-weight:600}.cautions li{margin:.2rem 0}
-@media print{main{max-width:none;padding:0}details{display:none}section{overflow:visible}table{font-size:9pt}table,figure{break-inside:avoid}h2,h3{break-after:avoid}body{font-size:10.5pt}}
+@media print{main{max-width:none;padding:0}details{display:none}section{overflow:visible}table{font-size:9pt}
+table,figure{break-inside:avoid}h2,h3{break-after:avoid}body{font-size:10.5pt}}
 """
 
 # %% ../../nbs/poc/02_report.ipynb #d612ae14

@@ -106,9 +106,11 @@ def execute(
     steps = Steps(sum(bool(step_of(c)) for c in nbformat.read(source, 4).cells) + 1, tell)
     literal = lambda p: str(p).replace("{", "{{").replace("}", "}}")  # papermill fills in braces, also in folder names
     with quiet():
-        nb = papermill.execute_notebook(literal(source), literal(target), parameters, kernel_name="python3", language="python", progress_bar=False, km=km, on_cell_start=steps.begin, stdout_file=steps)
+        nb = papermill.execute_notebook(literal(source), literal(target), parameters, kernel_name="python3", language="python", progress_bar=False,
+                                        km=km, on_cell_start=steps.begin, stdout_file=steps)
     steps.begin(nbformat.v4.new_code_cell("# Write the page"))
-    for cell in (c for c in nb.cells if c.cell_type == "code"): cell.outputs = [o for o in cell.outputs if not o.get("text", "").startswith("\r")]  # the counting was for the terminal
+    for cell in (c for c in nb.cells if c.cell_type == "code"):
+        cell.outputs = [o for o in cell.outputs if not o.get("text", "").startswith("\r")]  # the counting was for the terminal
     return nb
 
 # %% ../../nbs/poc/01_run.ipynb #be757a6a
@@ -131,8 +133,8 @@ def provenance_of(
 )->dict:
     "What an auditor asks: which command, which code, which data, which machine, when."
     seconds = (datetime.datetime.now(datetime.timezone.utc) - start).total_seconds()
-    return dict(run_id=name, template=template, template_sha256=hashlib.sha256(template_path(template).read_bytes()).hexdigest(), command=as_command(template, parameters),
-        parameters=parameters.model_dump(), chosen=sorted(changed(parameters)), started=start.isoformat(timespec="seconds"), seconds=round(seconds, 1),
+    return dict(run_id=name, template=template, template_sha256=hashlib.sha256(template_path(template).read_bytes()).hexdigest(),
+        command=as_command(template, parameters), parameters=parameters.model_dump(), chosen=sorted(changed(parameters)), started=start.isoformat(timespec="seconds"), seconds=round(seconds, 1),
         versions=package_versions(("numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "papermill", "nbconvert", "ipykernel", "matplotlib")),
         machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores", computation=results.get("provenance"))
 
