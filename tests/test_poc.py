@@ -121,6 +121,11 @@ def test_one_class_only_is_one_sentence(tmp_path):
     assert answer.exit_code == 2 and "same `kind`" in answer.stderr and "Traceback" not in answer.output and answer.stdout == ""
     assert list((tmp_path/"out/interactions").iterdir()) == []
 
+def test_a_damaged_file_is_one_sentence(tmp_path):
+    from mmkit.poc.interactions import records_for
+    data = tmp_path/"cut.npz"; np.savez(data, image=np.zeros((9, 2)), text=np.zeros((9, 2))); data.write_bytes(data.read_bytes()[:200])
+    with pytest.raises(InputError, match="cannot be read"): records_for(check_parameters("interactions", {"data": str(data)}))
+
 # ---- failures, with small templates of our own
 
 SAVE = "import json, os, sys, pathlib; folder = pathlib.Path(os.environ['MMKIT_RUN_FOLDER'])\n"

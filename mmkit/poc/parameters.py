@@ -73,7 +73,7 @@ def unknown_in_bundled(
 )->list: # problems
     "What a bundled set does not have."
     about = next(d for d in available() if d["name"] == p.data)
-    wrong = [f"`{c}` names columns of a file, but `{p.data}` is a bundled set. Leave it out." for c in ("columns_a", "columns_b", "groups") if getattr(p, c)]
+    wrong = [f"`{c}` names columns of a file, but `{p.data}` is a bundled set. Leave it out." for c in ("columns_a", "columns_b", "groups", "pictures") if getattr(p, c)]
     checks = [lambda: check_choice(p.modality_a, about["modalities"], "modality_a"), lambda: check_choice(p.modality_b, about["modalities"], "modality_b"),
               lambda: check_choice(p.label, [about["label"]], "label")]
     if p.data == "emoji": checks.append(lambda: _check_emoji(p.text_language, p.image_style, p.image_encoder, p.text_encoder))
@@ -92,6 +92,7 @@ class InteractionParameters(Parameters):
     modality_b: Name = option("text", "name of the second modality")
     label: Name = option("category", "the label: what is to be predicted")
     groups: Columns = option([], "columns whose values are the subgroups to look at, when the data come from a file")
+    pictures: Columns = option([], "modalities whose column names picture files; in a folder the modality `image`, when left out")
     encoding: Literal["utf8", "cp932"] = option("utf8", "encoding of a CSV file; Excel in Japan writes cp932")
     image_style: Literal["noto", "twemoji"] = option("noto", "whose drawings, for emoji")
     image_encoder: Literal[IMAGE_ENCODERS] = option("lite0", "encoder of pictures")
