@@ -20,7 +20,7 @@ poc: setup ## run the main report on the bundled data (LANGUAGE=en|ja, OUT=folde
 test: setup ## pass every test (TESTS=tests/test_x.py for one file)
 	@$(BIN)/python -m pytest $(TESTS)
 
-quick: setup ## the tests that take seconds
+quick: setup ## the tests that run no notebook and build no wheel
 	@$(BIN)/python -m pytest -m "not slow" $(TESTS)
 
 export: setup ## write mmkit/ from the notebooks

@@ -3,6 +3,7 @@ import nbformat, pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from conftest import NOTEBOOKS, ROOT, run
 
+pytestmark = pytest.mark.slow
 # Templates run through the report runner (tests/test_poc.py), benchmarks with `make bench`.
 ELSEWHERE = {"templates", "benchmarks"}
 # A process for each notebook: it defines the classes of its module once more, and what it registers must not outlive it.
@@ -11,7 +12,7 @@ CODE = "import sys; from nbdev.test import nbdev_test; nbdev_test(sys.argv[1])"
 def cases():
     for notebook in [ROOT/"index.ipynb", *NOTEBOOKS]:
         name = notebook.relative_to(ROOT)
-        if not ELSEWHERE & set(name.parts): yield pytest.param(notebook, id=str(name), marks=[pytest.mark.slow] if "cases" in name.parts else [])
+        if not ELSEWHERE & set(name.parts): yield pytest.param(notebook, id=str(name))
 
 @pytest.mark.parametrize("notebook", list(cases()))
 def test_runs(notebook):
