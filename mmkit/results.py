@@ -8,7 +8,7 @@ __all__ = ['VERDICTS', 'SIGNS', 'KINDS', 'COLOURS', 'PAGE', 'Estimate', 'number'
            'fonts', 'new_axes', 'Result', 'figure_html']
 
 # %% ../nbs/results.ipynb #7a4f4f44
-import contextlib, dataclasses, datetime, html, importlib.metadata, json, math, os, platform, tempfile, time
+import base64, contextlib, dataclasses, datetime, functools, html, importlib.metadata, io, json, math, os, platform, tempfile, time
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
@@ -53,8 +53,8 @@ Estimate.__repr__ = _estimate_text
 
 # %% ../nbs/results.ipynb #dc1bdb16
 register({
-    "rule_above": ("The 95 % interval of “{what}” must lie above {threshold}.", "「{what}」の95 %区間が{threshold}を上回ること。"),
-    "rule_below": ("The 95 % interval of “{what}” must lie below {threshold}.", "「{what}」の95 %区間が{threshold}を下回ること。"),
+    "rule_above": ("The 95 % interval of the {what} must lie above {threshold}.", "{what}の95 %区間が{threshold}を上回ること。"),
+    "rule_below": ("The 95 % interval of the {what} must lie below {threshold}.", "{what}の95 %区間が{threshold}を下回ること。"),
     "next_more_records": ("The interval contains the threshold. About {n} records would separate them.", "区間がしきい値をまたいでいます。約{n}件あれば判定できる見込みです。"),
     "next_cannot_separate": ("The value sits on the threshold. More records alone will not separate them: decide by cost.", "値がしきい値とほぼ同じです。件数を増やしても判定できないため、費用で判断してください。"),
     "next_weak": ("Confirm first: {assumption}.", "先に確認してください:{assumption}。"),
@@ -233,22 +233,28 @@ def fonts(
 ):
     "Text made inside has glyphs for `language`; nothing outside changes."
     import matplotlib
-    keep = matplotlib.rcParams["font.family"]
-    if language == "ja": import matplotlib_fontja  # registers its font and makes it the default: the default is put back below
+    keep = list(matplotlib.rcParams["font.family"])
+    import matplotlib_fontja  # registers its font and makes it the default: the default is put back below
     try:
-        matplotlib.rcParams["font.family"] = "IPAexGothic" if language == "ja" else keep
+        matplotlib.rcParams["font.family"] = ["IPAexGothic"] if language == "ja" else [*keep, "IPAexGothic"]  # names in the data may be Japanese, too
         yield
     finally: matplotlib.rcParams["font.family"] = keep
 
 # %% ../nbs/results.ipynb #e1ca41a4
+@functools.cache
+def _picture():
+    "A Figure that notebooks show without pyplot and without a magic line."
+    from matplotlib.figure import Figure
+    class Picture(Figure):
+        def _repr_png_(self): buffer = io.BytesIO(); self.savefig(buffer, format="png", dpi=80); return buffer.getvalue()
+    return Picture
+
 def new_axes(
     ax=None, # draw here, or None for a new figure
     size=(6.4, 3.2), # inches
 ):
     "`ax`, or the axes of a new figure that belongs to nobody else."
-    if ax is not None: return ax
-    from matplotlib.figure import Figure
-    return Figure(figsize=size, layout="constrained").subplots()
+    return _picture()(figsize=size, layout="constrained").subplots() if ax is None else ax
 
 # %% ../nbs/results.ipynb #440ec762
 @dataclass(frozen=True, repr=False)
@@ -300,7 +306,6 @@ def figure_html(
     dpi:int=110, # dots per inch
 )->str:
     "A figure as an embedded PNG with alternative text."
-    import base64, io
     buffer = io.BytesIO(); fig.savefig(buffer, format="png", dpi=dpi)
     return f'<img alt="{html.escape(alt, quote=True)}" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
 

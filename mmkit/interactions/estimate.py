@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAIRWISE', 'QUANTITIES', 'RIDGE', 'FEWEST_LABELS', 'additive_table', 'redraw', 'half_samples', 'Supervised',
-           'SemiSupervised', 'Resampled', 'resample', 'InteractionPolicy', 'InteractionResult', 'quantify_interactions']
+           'SemiSupervised', 'Resampled', 'resample', 'InteractionPolicy', 'InteractionResult', 'labels_suffice',
+           'quantify_interactions']
 
 # %% ../../nbs/interactions/03_estimate.ipynb #c81b4e7d
 import functools, math, time
@@ -164,7 +165,9 @@ register({
     "weak_single_mode": ("labels of single modalities cannot reveal purely joint information", "単一モダリティのラベルからは純粋な相乗情報は分かりません"),
     "note_supervised": ("All numbers come from {n} labelled pairs.", "すべての数値は{n}件のラベル付きペアから求めました。"),
     "note_semi": ("There are no (or too few) labelled pairs: joint-only information is bracketed, not measured.", "ラベル付きペアがない(または不足している)ため、相乗情報は範囲でのみ示します。"),
-    "note_clusters": ("The numbers speak about {k_a} and {k_b} clusters, not about every detail of the features.", "数値は{k_a}個と{k_b}個のクラスタについてのもので、特徴量の細部すべてを表すものではありません。"),
+    "plot_shared": ("shared", "共有情報"),
+    "plot_private": ("private: {modality}", "固有情報:{modality}"),
+    "plot_joint": ("joint-only", "相乗情報"),
 })
 
 # %% ../../nbs/interactions/03_estimate.ipynb #0b01daa9
@@ -240,39 +243,38 @@ InteractionResult._weak, InteractionResult.verdicts = _weak, _verdicts
 
 # %% ../../nbs/interactions/03_estimate.ipynb #ba3c0944
 def _rows(result, language):
-    "(name, estimate) of the parts to draw, from top to bottom."
-    q, a, b = result.quantities, result.modality_a, result.modality_b
-    rows = [(say("shared_of", language, a=a, b=b), q["redundancy"]), (say("private_of", language, modality=a), q["unique_a"]), (say("private_of", language, modality=b), q["unique_b"])]
-    if "synergy" in q: return rows+[(say("joint_of", language, a=a, b=b), q["synergy"])]
+    "(name, estimate) of the parts to draw, from top to bottom; without labelled pairs the last is the bracket."
+    q = result.quantities
+    rows = [(say("plot_shared", language), q["redundancy"]), *((say("plot_private", language, modality=m), q[u]) for m, u in ((result.modality_a, "unique_a"), (result.modality_b, "unique_b")))]
+    if "synergy" in q: return rows+[(say("plot_joint", language), q["synergy"])]
     low, high = q["synergy_lower"], q["synergy_upper"]
-    return rows+[(say("joint_of", language, a=a, b=b), Estimate(high.value, low.low, high.high, low.chance, low.n, unit="bits"))]
+    return rows+[(say("plot_joint", language), Estimate(high.value, low.low, high.high, low.chance, low.n, unit="bits"))]
 
 def _plot(self, ax=None, language="en"):
     "Parts of the information as bars with intervals and chance levels."
-    import textwrap
     with fonts(language):
-        ax, rows = new_axes(ax, (7.2, 3.0)), _rows(self, language)
+        ax, rows = new_axes(ax, (7.2, 2.8)), _rows(self, language)
         for i, (name, e) in enumerate(rows):
             bracket = i == 3 and "synergy" not in self.quantities
             ax.barh(i, e.high-e.low if bracket else e.value, left=e.low if bracket else 0, color="none" if bracket else COLOURS[i], edgecolor=COLOURS[i], hatch="///" if bracket else None, height=.6)
             if not bracket: ax.plot([e.low, e.high], [i, i], color="black", lw=1.5, marker="|", ms=8)
             ax.plot(e.chance, i, "D", color="white", mec="black", ms=5, label=say("chance", language) if i == 0 else None, zorder=3)
             ax.annotate(f"{number(e.low)} – {number(e.high)}" if bracket else number(e.value), (max(e.high, e.value), i), xytext=(8, 0), textcoords="offset points", va="center")
-        wrap = 26 if language == "en" else 16
-        ax.set_yticks(range(len(rows)), ["\n".join(textwrap.wrap(name, wrap)) for name, _ in rows]); ax.invert_yaxis()
-        ax.set_xlim(0, 1.18*max(max(e.high, e.value) for _, e in rows)+.01); ax.set_xlabel(say("bits", language)); ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(frameon=False, loc="lower right")
+        ax.set_yticks(range(len(rows)), [name if len(name) <= 30 else name[:29]+"…" for name, _ in rows], parse_math=False); ax.invert_yaxis()
+        ax.set_xlim(0, 1.25*max(max(e.high, e.value) for _, e in rows)+.01); ax.set_xlabel(say("bits", language)); ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
     return ax
 InteractionResult.plot = _plot
 
 # %% ../../nbs/interactions/03_estimate.ipynb #5df3cec8
 FEWEST_LABELS = 5  # labelled records of the rarest class below which no classifier is trained
 
-def _method(records, names, discretise):
-    "The discretisation that is really used."
-    if discretise != "auto": return discretise
-    rarest = min(np.bincount(records.codes[records.present(m) & (records.codes >= 0)], minlength=len(records.classes)).min() for m in names)
-    return "posterior" if rarest >= FEWEST_LABELS else "kmeans"
+def labels_suffice(
+    records, # MultimodalRecords
+    modalities, # names
+)->bool:
+    "Does every class have five labelled records in each modality, enough to train a classifier out of fold?"
+    return all(np.bincount(records.codes[records.present(m) & (records.codes >= 0)], minlength=len(records.classes)).min() >= FEWEST_LABELS for m in modalities)
 
 def _codes(records, name, clusters, method, seed):
     "Codes of one modality and their number."
@@ -336,7 +338,7 @@ def quantify_interactions(
     check_number(max_mismatch, "max_mismatch", low=0, high=1); check_number(seed, "seed", low=0, integer=True)
     if clusters != "auto": check_number(clusters, "clusters", low=2, high=200, integer=True)
     a, b = _choose(records, modalities, label)
-    method = _method(records, (a, b), discretise)
+    method = discretise if discretise != "auto" else "posterior" if labels_suffice(records, (a, b)) else "kmeans"
     t = _tables(records, a, b, clusters, method, seed)
     supervised, per_cell = _mode(t, mode)
     far = _population(t, supervised, max_mismatch)

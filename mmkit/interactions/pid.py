@@ -11,6 +11,7 @@ __all__ = ['LN2', 'GRAIN', 'MANNERS', 'xlogx', 'entropy', 'mutual_information', 
 import math
 from dataclasses import dataclass
 import numpy as np
+from scipy.special import xlogy
 from ..checks import InputError, check_array, warn_weak
 from .tables import one_thread
 
@@ -22,7 +23,7 @@ def xlogx(
     p:np.ndarray, # probabilities, any shape
 )->np.ndarray: # same shape, nats, 0 where p = 0
     "`p * log(p)` with the limit 0 at 0."
-    return p*np.log(np.where(p > 0, p, 1.))
+    return xlogy(p, p)
 
 # %% ../../nbs/interactions/01_pid.ipynb #3876f610
 def entropy(
@@ -42,21 +43,23 @@ def cumulate(
     p:np.ndarray, # (n, 2) masses of the states of one modality, by label
 )->np.ndarray: # (n+1, 2) vertices of its convex curve, from (0, 0)
     "Masses added up in the order of the likelihood ratio."
-    order = np.argsort(p[:, 1]/p.sum(1), kind="stable")
-    return np.vstack([np.zeros((1, 2)), np.cumsum(p[order], 0)])
+    curve = np.zeros((len(p)+1, 2))
+    np.cumsum(p[np.argsort(p[:, 1]/(p[:, 0]+p[:, 1]), kind="stable")], 0, out=curve[1:])
+    return curve
 
 # %% ../../nbs/interactions/01_pid.ipynb #142155ba
 def lower_hull(
-    points:list, # (x, y) pairs in lexicographic order
-)->list: # positions of the hull vertices
-    "Lower convex hull by the monotone chain."
+    points:list, # (x, y, …) in lexicographic order; what follows y is carried along
+)->list: # the points that are vertices
+    "Lower convex hull by the monotone chain (a plain loop: for forty points it beats array operations)."
     hull = []
-    for i, (x, y) in enumerate(points):
+    for point in points:
+        x, y = point[:2]
         while len(hull) > 1:
-            (x1, y1), (x2, y2) = points[hull[-2]], points[hull[-1]]
+            (x1, y1), (x2, y2) = hull[-2][:2], hull[-1][:2]
             if (x2-x1)*(y-y1) > (y2-y1)*(x-x1): break
             hull.pop()
-        hull.append(i)
+        hull.append(point)
     return hull
 
 # %% ../../nbs/interactions/01_pid.ipynb #b71ba00e
@@ -65,12 +68,9 @@ def union_curve(
     p_by:np.ndarray, # (n_b, 2) masses of modality b by label, no empty row
 ): # (m, 2) edges, (m+1,) which modality owns each vertex (True: a)
     "Edges of the lower hull of both curves, and the modality each vertex comes from."
-    curve_a, curve_b = cumulate(p_ay), cumulate(p_by)
-    points = np.vstack([curve_a, curve_b[1:-1]])
-    from_a = np.arange(len(points)) < len(curve_a)
-    order = np.lexsort((points[:, 1], points[:, 0])); points, from_a = points[order], from_a[order]
-    hull = lower_hull(points.tolist())
-    return np.maximum(np.diff(points[hull], axis=0), 0), from_a[hull]
+    points = [(x, y, True) for x, y in cumulate(p_ay).tolist()]+[(x, y, False) for x, y in cumulate(p_by)[1:-1].tolist()]
+    vertices = np.array(lower_hull(sorted(points)))
+    return np.maximum(vertices[1:, :2]-vertices[:-1, :2], 0), vertices[:, 2] > 0
 
 # %% ../../nbs/interactions/01_pid.ipynb #b3c30ace
 def owned_potential(
@@ -79,9 +79,9 @@ def owned_potential(
     high:np.ndarray, # (v,) upper ends
 )->np.ndarray: # (n, 2) dual potentials in nats
     "Integral of the two-way decisions over the thresholds that one modality owns."
-    clipped = np.clip(posterior[:, None], low, high)
-    with np.errstate(divide="ignore"): logs = np.log((1-clipped)/(1-low)), np.log(clipped/high)
-    return np.stack([x.sum(1) for x in logs], 1)
+    clipped = np.minimum(np.maximum(posterior[:, None], low), high)
+    parts = np.stack([(1-clipped)/(1-low), clipped/high])
+    with np.errstate(divide="ignore"): return np.log(parts).sum(2).T
 
 # %% ../../nbs/interactions/01_pid.ipynb #2d78147a
 def _binary_union(p_ay, p_by):
@@ -90,7 +90,7 @@ def _binary_union(p_ay, p_by):
     mass = edges.sum(1); real = mass > 0  # vertices that fell together leave an edge of no mass
     edges, mass, from_a = edges[real], mass[real], from_a[np.concatenate([[True], real])]
     slopes = np.concatenate([[0.], edges[:, 1]/mass, [1.]]); low, high = slopes[:-1], slopes[1:]
-    a, b = (owned_potential(p[:, 1]/p.sum(1), low[own], high[own]) for p, own in ((p_ay, from_a & (high > low)), (p_by, ~from_a & (high > low))))
+    a, b = (owned_potential(p[:, 1]/(p[:, 0]+p[:, 1]), low[own], high[own]) for p, own in ((p_ay, from_a & (high > low)), (p_by, ~from_a & (high > low))))
     worst = np.log(np.exp(a[:, None]+b[None]).sum(2).max())  # 0 up to rounding; subtracting it makes the point feasible
     proven = _dot(p_ay, a)+_dot(p_by, b)-worst*mass.sum()
     return float(xlogx(edges).sum()-xlogx(mass).sum()), float(proven)
@@ -98,7 +98,7 @@ def _binary_union(p_ay, p_by):
 # %% ../../nbs/interactions/01_pid.ipynb #086fc0a5
 def _dot(p, x):
     "Sum of p * x where p > 0, so that an infinite potential of an impossible state does not matter."
-    return float((p*np.where(p > 0, x, 0.)).sum())
+    return float(p.ravel() @ np.where(p > 0, x, 0.).ravel())
 
 # %% ../../nbs/interactions/01_pid.ipynb #307fae54
 @dataclass(frozen=True)
@@ -196,6 +196,7 @@ class NewtonSystem:
         w:np.ndarray, # (n_a, n_b) weight of s s'
         extra_a=0., extra_b=0., # (n_a, k), (n_b, k) added to the diagonal
     ):
+        from scipy.linalg.blas import dsyrk
         (n_a, n_b, k), i, j = s.shape, np.arange(s.shape[2]), np.arange(s.shape[1])
         ws = w[..., None]*s
         A = s.transpose(0, 2, 1) @ ws; A[:, i, i] += m.sum(1)+extra_a+(c.p_ay == 0)
@@ -203,7 +204,8 @@ class NewtonSystem:
         C = ws.transpose(0, 2, 1)[..., None]*s[:, None]; C[:, i, :, i] += m.transpose(2, 0, 1)  # (n_a, k, n_b, k)
         self.L = _cholesky_inverse(A)
         self.Z = (self.L @ C.reshape(n_a, k, n_b*k)).reshape(n_a*k, n_b*k)
-        S = self.Z.T @ self.Z; np.negative(S, out=S); S.reshape(n_b, k, n_b, k)[j, :, j, :] += B
+        S = dsyrk(-1., self.Z.T, lower=1)  # half the work of a general product; only the lower triangle is read below
+        S.T.reshape(n_b, k, n_b, k)[j, :, j, :] += B
         self.pinned = c.pinned; S[self.pinned] = 0; S[:, self.pinned] = 0; S[self.pinned, self.pinned] = 1
         self.factor = _cholesky(S)
 
@@ -310,8 +312,8 @@ MANNERS = ((.1, 1.), (.1, 2.), (.3, 2.), (.1, 4.))  # (caution, down): the first
 def _union(p_ay, p_by, tol=1e-9):
     "Union information in bits, and its gap in bits, for checked tables with equal label margins."
     labels = (p_ay.sum(0) > 0) & (p_by.sum(0) > 0)
-    p_ay, p_by = p_ay[:, labels], p_by[:, labels]
-    p_ay, p_by = p_ay[p_ay.sum(1) > 0], p_by[p_by.sum(1) > 0]
+    if not labels.all(): p_ay, p_by = p_ay[:, labels], p_by[:, labels]
+    p_ay, p_by = (p if (keep := p.any(1)).all() else p[keep] for p in (p_ay, p_by))
     h_y = entropy(p_ay.sum(0))
     if p_ay.shape[1] == 1: return 0., 0.
     if p_ay.shape[1] == 2: attained, proven = _binary_union(p_ay, p_by)
@@ -348,7 +350,8 @@ class Decomposition:
 def _decompose(p, tol=1e-9):
     "Decomposition of a checked table of probabilities."
     p_ay, p_by = p.sum(1), p.sum(0)
-    info_a, info_b, total = mutual_information(p_ay), mutual_information(p_by), mutual_information(p.reshape(-1, p.shape[2]))
+    h_y = entropy(p_ay.sum(0))
+    info_a, info_b, total = (max(0., h_y+entropy(x)-entropy(xy)) for x, xy in ((p_ay.sum(1), p_ay), (p_by.sum(1), p_by), (p.sum(2), p)))
     union, gap = _union(p_ay, p_by, tol)
     union = min(max(union, info_a, info_b), max(total, info_a, info_b))  # true of the exact value: I_p is attained in Delta
     return Decomposition(max(0., info_a+info_b-union), union-info_b, union-info_a, max(0., total-union), total, gap, info_a, info_b)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NAMES', 'HEADLINE', 'BASELINE', 'FEW', 'records_for', 'label_in', 'encoded', 'some', 'name_of', 'named', 'headline',
            'finding', 'policy', 'advice_keys', 'advice', 'quality_table', 'margin_table', 'subgroup_rows',
-           'subgroup_note', 'method']
+           'subgroup_note', 'method', 'second_opinion', 'second_opinion_note']
 
 # %% ../../nbs/poc/03_interactions.ipynb #aa814524
 import math
@@ -13,7 +13,7 @@ from pathlib import Path
 from ..checks import InputError
 from ..interactions.estimate import InteractionPolicy
 from ..language import register, say
-from ..results import html_table, number
+from ..results import SIGNS, html_table, number
 from ..data.bundled import BUNDLED
 from .parameters import changed
 from .report import _show, _tag
@@ -57,7 +57,7 @@ register({
         "片方ずつのラベルからは、相乗情報のすべてはわかりません。たとえば「{label}」が二つの排他的論理和で決まる場合、それぞれ単独では無価値に見えます。下限は片方ずつのラベルから証明できる量であり、下限が0でも相乗情報がないという意味ではありません。"),
     "interactions_left_out": ("Labelled pairs were left out on request: joint-only information is bracketed, not measured.",
                               "指定により、ラベル付きの組は使っていません。そのため、相乗情報は範囲でのみ示します。"),
-    "discretise_kmeans": ("k-means", "k平均法"), "discretise_posterior": ("predicted class", "予測クラス"),
+    "discretise_kmeans": ("k-means, without looking at the label", "ラベルを見ないk平均法"), "discretise_posterior": ("predicted class, refined by k-means as far as the records allow", "予測クラスを、件数が許す範囲でk平均法により細分"),
 })
 
 # %% ../../nbs/poc/03_interactions.ipynb #b81a645f
@@ -292,6 +292,40 @@ def method(
     p, c = report.parameters, result.counts; names = dict(a=result.modality_a, b=result.modality_b, label=result.label)
     semi = "interactions_left_out" if p.mode == "semi-supervised" and c["n_aby"] else "note_semi"
     return [report.say("interactions_method_1", **names, **{k: report.say(k) for k in ("redundancy", "uniqueness", "synergy")}),
-            report.say("interactions_method_2", **names, ka=c["clusters_a"], kb=c["clusters_b"], how=report.say(f"discretise_{p.discretise}")),
+            report.say("interactions_method_2", **names, ka=c["clusters_a"], kb=c["clusters_b"], how=report.say(f"discretise_{result.provenance.parameters['discretise']}")),
             report.say("interactions_method_3", n_boot=p.n_boot, n_null=p.n_null, min_bits=number(p.min_bits, 2)),
             report.say("note_supervised", n=f"{c['n_aby']:,}") if result.mode == "supervised" else report.say(semi), report.say("interactions_xor", **names)]
+
+# %% ../../nbs/poc/03_interactions.ipynb #e9bf7c2d
+register({
+    "second_title": ("Does the way of grouping change the answer?", "まとめ方によって答えは変わりますか"),
+    "second_same": ("No: both ways of grouping lead to the same verdicts.", "いいえ。どちらのまとめ方でも判定は同じです。"),
+    "second_differs": ("Yes, for: {names}. Treat this part of the answer as open, or measure with a stronger encoder.",
+                       "はい。{names}の判定が変わります。この部分は未確定とみなすか、より強いエンコーダで測り直してください。"),
+    "second_none": ("There are too few labels in the rarest class to group by predicted class, so there is no second opinion.", "最も少ないクラスのラベルが足りず、予測クラスによるまとめ方では測れないため、比較はありません。"),
+    "second_used": ("{how} (used above)", "{how}（上の結果）"),
+})
+
+# %% ../../nbs/poc/03_interactions.ipynb #0c1f46fb
+def second_opinion(
+    report, # Report
+    records, # MultimodalRecords
+    result, # InteractionResult of the report
+)->list: # rows of the table: quantity, and value with verdict for either way of grouping; empty when there is no other way
+    "Measure again with the other way of grouping and compare the verdicts."
+    from mmkit.interactions.estimate import labels_suffice, quantify_interactions
+    p, columns = report.parameters, (result.modality_a, result.modality_b)
+    used = result.provenance.parameters["discretise"]; other = "kmeans" if used == "posterior" else "posterior"
+    if other == "posterior" and not labels_suffice(records, columns): return []
+    again = quantify_interactions(records, columns, clusters=p.clusters, discretise=other, mode=p.mode, max_mismatch=p.max_mismatch, n_boot=p.n_boot, n_null=p.n_null, seed=p.seed, progress=report.progress)
+    cell = lambda v: f"{number(v.estimate.value)} [{number(v.estimate.low)}, {number(v.estimate.high)}] {SIGNS[v.value]} {report.say(v.value)}"
+    heads = report.say("quantity"), report.say("second_used", how=report.say(f"discretise_{used}")), report.say(f"discretise_{other}")
+    return [dict(zip(heads, (v.text("what", p.language), cell(v), cell(w)))) | {"same": v.value == w.value} for v, w in zip(result.verdicts(policy(p)), again.verdicts(policy(p)))]
+
+# %% ../../nbs/poc/03_interactions.ipynb #dfe84204
+def second_opinion_note(report, rows):
+    "The table of `second_opinion` and one sentence about it."
+    if not rows: return _show(_tag("h3", report.say("second_title")), _tag("p", report.say("second_none")))
+    differ = [list(r.values())[0] for r in rows if not r["same"]]
+    says = report.say("second_differs", names="; ".join(differ)) if differ else report.say("second_same")
+    return _show(_tag("h3", report.say("second_title")), _tag("p", says), html_table([{k: v for k, v in r.items() if k != "same"} for r in rows]))

@@ -100,7 +100,7 @@ class InteractionParameters(Parameters):
     text_language: Literal["en", "ja"] = option("en", "language of the texts of a bundled set")
     rows: int = option(0, "records to use, drawn at random; 0 uses all", "records", ge=0, le=10_000_000)
     clusters: Clusters = option("auto", "clusters for each modality", "clusters")
-    discretise: Literal["kmeans", "posterior"] = option("kmeans", "how features become clusters")
+    discretise: Literal["auto", "posterior", "kmeans"] = option("auto", "how features become clusters: by predicted class, or without looking at the label; auto takes the first when labels suffice")
     mode: Literal["auto", "supervised", "semi-supervised"] = option("auto", "use labelled pairs, or only labels of single modalities; auto decides by their number")
     max_mismatch: float = option(0.2, "largest difference between the samples, beyond chance, that is accepted", "total variation", ge=0, le=1)
     n_boot: int = option(200, "resamples behind each interval", "resamples", ge=50, le=10_000)
