@@ -192,6 +192,8 @@ register({
                       "二つ目のモダリティに費用をかける価値はありません。共有情報で足りるなら、「{a}」と「{b}」のうち費用の低い方を選んでください。"),
     "advice_small": ("Start small: which modality is worth paying for is not settled yet. The table says what would settle it.",
                      "小さく始めてください。どのモダリティに費用をかけるべきかは、まだ決まりません。判定に必要なことは表のとおりです。"),
+    "advice_keep": ("Keep “{more}”: it tells something that nothing else here tells. Whether “{less}” is worth paying for beside it is not settled yet; the table says what would settle it.",
+                    "「{more}」は残してください。ほかにない情報をもっています。「{less}」に費用をかける価値があるかどうかはまだ判定できません。判定に必要なことは表に示しています。"),
     "advice_fuse": ("Use both together, because part of the information appears only then, and compare a simple fusion with a model in which the two interact.",
                     "一部の情報は組み合わせて初めて得られるため、両方を一緒に使い、単純な統合と、二つが相互作用するモデルとを比べてください。"),
     "advice_simple": ("A simple fusion of two separate models is enough: nothing worth paying for appears only jointly.",
@@ -208,7 +210,8 @@ def advice_keys(
     good, known = ("pass", "warn"), lambda v: v != "not_enough_evidence"
     kept = sum(v in good for v in (a, b))
     model = "advice_fuse" if joint in good else "advice_simple" if joint == "fail" else "advice_open"
-    if not (known(a) and known(b)) or (kept < 2 and not known(joint)): keys = ["advice_small", model]
+    if kept == 1 and not (known(a) and known(b)): keys = ["advice_keep", model]
+    elif not (known(a) and known(b)) or (kept < 2 and not known(joint)): keys = ["advice_small", model]
     elif kept == 2: keys = ["advice_both", model]
     elif joint in good: keys = ["advice_joint" if kept else "advice_pair", model]
     else: keys = ["advice_drop" if kept else "advice_either"]
