@@ -55,7 +55,7 @@ def test_exactly_five_files_and_nothing_beside_them(report):
 
 def test_the_terminal_stays_quiet(report):
     steps = report[2].stderr.strip().split("\n")
-    assert len(steps) == 5 and all(re.fullmatch(r"\[\d/5\] .+", s) for s in steps) and len(report[2].stdout.strip().split("\n")) == 1
+    assert len(steps) > 3 and [s.split("]")[0] for s in steps] == [f"[{i}/{len(steps)}" for i in range(1, len(steps)+1)] and len(report[2].stdout.strip().split("\n")) == 1
 
 def test_the_page_is_self_contained(report):
     page = read(report, "report.html")
@@ -209,3 +209,31 @@ def test_a_killed_run_leaves_no_report(how, template, tmp_path):
     assert visible(tmp_path/"out") == []
     wait_for(lambda: not alive(pid), 30)  # no orphan keeps computing
     if how == signal.SIGINT: assert list((tmp_path/"out/interactions").iterdir()) == []
+
+# ---- as a reader sees it: a real browser, without network
+
+@pytest.fixture(scope="module")
+def browser():
+    "Debian's Chromium under Playwright; the tests are skipped, in words, where it is not installed."
+    import shutil
+    from playwright.sync_api import sync_playwright
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if not program: pytest.skip("no Chromium on this machine (apt-get install chromium): the page was not opened")
+    with sync_playwright() as p:
+        opened = p.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        yield opened
+        opened.close()
+
+@pytest.mark.parametrize("width", (1280, 800))
+def test_the_page_fits_and_asks_nobody(report, browser, width, tmp_path):
+    page = browser.new_page(viewport={"width": width, "height": 1000}); asked, said = [], []
+    page.on("request", lambda r: asked.append(r.url)); page.on("console", lambda m: said.append(m.text)); page.on("dialog", lambda d: said.append(d.message))
+    page.goto((report[1]/"report.html").as_uri())
+    assert [u for u in asked if not u.startswith(("file:", "data:"))] == [] and said == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+    assert page.evaluate("document.documentElement.lang") == report[0]
+    assert page.evaluate("[...document.images].every(i => i.naturalWidth > 0 && i.alt.length > 20)") and page.evaluate("document.images.length") > 0
+    assert page.evaluate("[...document.querySelectorAll('details')].every(d => !d.open)"), "code is not folded"
+    assert page.evaluate("[...document.querySelectorAll('table')].every(t => t.querySelector('th[scope=col]') && t.getBoundingClientRect().right <= innerWidth)"), "a table is cut off"
+    assert page.evaluate("document.querySelectorAll('script').length") == 0
+    page.close()
