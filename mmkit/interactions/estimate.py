@@ -73,10 +73,12 @@ class Supervised:
     counts:np.ndarray # (K_a, K_b, k)
 
     names = QUANTITIES
-    def value(self, counts, eta=None): return _from_triples(counts/counts.sum(), eta)
-    def plug_in(self): return self.value(self.counts)
+    def value(self, counts, eta=None): return _from_triples(counts/counts.sum(), eta)[0]
+    def plug_in(self): return _from_triples(self.counts/self.counts.sum())
     def fitted(self): p = self.counts/self.counts.sum(); return additive_table((p.sum(1), p.sum(0), p.sum(2)), self.counts.sum())
     def truth(self, r, eta): return _from_triples(r, eta)[0]
+    def correct(self, plug_in, truth, redraws): return plug_in-(redraws.mean(0)-truth)
+    def spread(self, halves, redraws): return halves.std(0, ddof=1)
     def redraws(self, r, draws, rng): return redraw(self.counts.sum(2), r, draws, rng)
     def unrelated(self, draws, rng): return redraw(self.counts.sum(2), self.counts.sum((0, 1)), draws, rng)
     def halves(self, draws, rng): return half_samples(self.counts, draws, rng)
@@ -88,10 +90,15 @@ class SemiSupervised:
     n_ay:np.ndarray; n_by:np.ndarray; n_ab:np.ndarray
 
     names = PAIRWISE
-    def value(self, tables, eta=None): return _from_tables(_consistent(tables, 60), eta)
+    def fit(self, tables, most): return additive_table(_consistent(tables, most), min(tables[0].sum(), tables[1].sum()))
+    def value(self, tables, eta=None): return self.truth(self.fit(tables, 60), eta)
     def plug_in(self): return _from_tables(_consistent((self.n_ay, self.n_by, self.n_ab), 200))
-    def fitted(self): return additive_table(_consistent((self.n_ay, self.n_by, self.n_ab), 200), min(self.n_ay.sum(), self.n_by.sum()))
+    def fitted(self): return self.fit((self.n_ay, self.n_by, self.n_ab), 200)
     def truth(self, r, eta): return _from_tables((r.sum(1), r.sum(0), r.sum(2)), eta)[0]
+    def correct(self, plug_in, truth, redraws):
+        moved = truth-(redraws.mean(0)-truth)
+        return np.where(np.array(self.names) == "synergy_upper", np.maximum(truth, moved), np.minimum(truth, moved))
+    def spread(self, halves, redraws): return np.maximum(halves.std(0, ddof=1), redraws.std(0, ddof=1))
     def redraws(self, r, draws, rng):
         pairs = rng.multinomial(int(self.n_ab.sum()), (r.sum(2)/r.sum()).ravel(), size=draws).reshape(draws, *self.n_ab.shape).astype(float)
         return list(zip(_relabel(self.n_ay, r.sum(1), draws, rng), _relabel(self.n_by, r.sum(0), draws, rng), pairs))
@@ -120,7 +127,7 @@ class Resampled:
 def _evaluate(resampler, sets, eta, tick): 
     "Quantities of many data sets, (draws, quantities)."
     out = []
-    for s in sets: out.append(resampler.value(s, eta)[0]); tick()
+    for s in sets: out.append(resampler.value(s, eta)); tick()
     return np.array(out)
 
 # %% ../../nbs/interactions/03_estimate.ipynb #d47bcfa4
@@ -143,12 +150,12 @@ def resample(
     product = r.sum(2)[..., None]*r.sum((0, 1))  # one linear programme serves every data set of a null: its multipliers stay valid
     unrelated = _evaluate(resampler, resampler.unrelated(n_null, rng), _from_triples(product/product.sum())[1], tick)
     halves = _evaluate(resampler, resampler.halves(n_boot, rng), eta, tick)
-    corrected = plug_in-(additive.mean(0)-resampler.truth(r, eta))
+    corrected = resampler.correct(plug_in, resampler.truth(r, eta), additive)
     chance, p = _null_report(unrelated, corrected)
     for i, name in enumerate(resampler.names):
         if name == "synergy": chance[i], p[i] = (x[i] for x in _null_report(additive, corrected))
         if name == "synergy_upper": chance[i], p[i] = unrelated[:, i].mean(), np.nan  # with unrelated labels nothing can be ruled out
-    return Resampled(plug_in, corrected, halves.std(0, ddof=1), chance, p)
+    return Resampled(plug_in, corrected, resampler.spread(halves, additive), chance, p)
 
 # %% ../../nbs/interactions/03_estimate.ipynb #c7f4b2c5
 register({
