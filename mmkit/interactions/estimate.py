@@ -171,9 +171,9 @@ register({
     "weak_few_records": ("there are fewer than three records for each cell", "1セルあたりの件数が3件未満です"),
     "weak_single_mode": ("labels of single modalities cannot reveal purely joint information", "単一モダリティのラベルからは純粋な相乗情報は分かりません"),
     "note_supervised": ("All numbers come from {n} labelled pairs.", "すべての数値は{n}件のラベル付きペアから求めました。"),
-    "note_semi": ("There are no (or too few) labelled pairs: joint-only information is bracketed, not measured.", "ラベル付きペアがない(または不足している)ため、相乗情報は範囲でのみ示します。"),
+    "note_semi": ("There are no (or too few) labelled pairs: joint-only information is bracketed, not measured.", "ラベル付きペアがない（または不足している）ため、相乗情報は範囲でのみ示します。"),
     "plot_shared": ("shared", "共有情報"),
-    "plot_private": ("private: {modality}", "固有情報:{modality}"),
+    "plot_private": ("private: {modality}", "固有情報：{modality}"),
     "plot_joint": ("joint-only", "相乗情報"),
 })
 
@@ -232,7 +232,7 @@ def _joint_verdict(self, policy):
     q, names = self.quantities, dict(a=self.modality_a, b=self.modality_b)
     if "synergy" in q: return judge("joint_of", q["synergy"], policy.min_bits, weak=self._weak(), origin=policy.origin, **names)
     low, high = q["synergy_lower"], q["synergy_upper"]
-    bracket = Estimate((low.low+high.high)/2, low.low, high.high, chance=low.chance, n=low.n, unit="bits", note="weak_single_mode")
+    bracket = Estimate(math.nan, low.low, high.high, chance=low.chance, n=low.n, unit="bits", note="weak_single_mode")
     v = judge("joint_of", bracket, policy.min_bits, weak=self._weak(), origin=policy.origin, **names)
     if v.value != "not_enough_evidence": return v
     pairs = RECORDS_PER_CELL*self.counts["clusters_a"]*self.counts["clusters_b"]*(self.n_classes-1)

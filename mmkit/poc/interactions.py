@@ -13,7 +13,7 @@ from pathlib import Path
 from ..checks import InputError
 from ..interactions.estimate import InteractionPolicy
 from ..language import register, say
-from ..results import SIGNS, html_table, number
+from ..results import SIGNS, amount, html_table, number
 from ..data.bundled import BUNDLED
 from .parameters import changed
 from .report import _show, _tag
@@ -321,7 +321,7 @@ def second_opinion(
     used = result.provenance.parameters["discretise"]; other = "kmeans" if used == "posterior" else "posterior"
     if other == "posterior" and not labels_suffice(records, columns): return []
     again = quantify_interactions(records, columns, clusters=p.clusters, discretise=other, mode=p.mode, max_mismatch=p.max_mismatch, n_boot=p.n_boot, n_null=p.n_null, seed=p.seed, progress=report.progress)
-    cell = lambda v: f"{number(v.estimate.value)} [{number(v.estimate.low)}, {number(v.estimate.high)}] {SIGNS[v.value]} {report.say(v.value)}"
+    cell = lambda v: f"{amount(v.estimate, '')} {SIGNS[v.value]} {report.say(v.value)}"
     heads = report.say("quantity"), report.say("second_used", how=report.say(f"discretise_{used}")), report.say(f"discretise_{other}")
     return [dict(zip(heads, (v.text("what", p.language), cell(v), cell(w)))) | {"same": v.value == w.value} for v, w in zip(result.verdicts(policy(p)), again.verdicts(policy(p)))]
 

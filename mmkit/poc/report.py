@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from ..checks import InputError, WeakInputWarning, check_choice
 from ..language import register, say
-from ..results import SIGNS, Estimate, figure_html, fonts, html_table, number, to_plain, write_text
+from ..results import SIGNS, Estimate, amount, figure_html, fonts, html_table, number, to_plain, write_text
 from .parameters import Parameters, as_command, changed, check_parameters, fields
 
 # %% ../../nbs/poc/02_report.ipynb #197b3653
@@ -105,7 +105,9 @@ def _joined(text): return text.replace(" ", "\u00a0") # no line break inside
 
 def _quantity(self, e):
     "Value and unit, which stay on one line."
-    return _joined(f"{number(e.value)} {self.say('bits') if e.unit == 'bits' else e.unit}".rstrip())
+    return _joined(f"{number(e.value)} {_unit(self, e)}".rstrip())
+
+def _unit(self, e): return self.say("bits") if e.unit == "bits" else e.unit
 
 def _numbers(
     self,
@@ -130,7 +132,7 @@ def _verdict_table(
     def row(v):
         e = v.estimate
         return {self.say("quantity"): v.text("what", self.language), self.say("verdict"): f"{SIGNS[v.value]} {self.say(v.value)}",
-                self.say("value"): f"{_quantity(self, e)} {_joined(f'[{number(e.low)}, {number(e.high)}]')}", self.say("chance"): number(e.chance),
+                self.say("value"): amount(e, _unit(self, e)), self.say("chance"): number(e.chance),
                 self.say("rule"): self.say(f"short_{v.rule}", threshold=number(v.threshold), origin=self.say(v.origin)), self.say("next_step"): v.text("next_step", self.language)}
     table = html_table([row(v) for v in verdicts], self.say("report_verdicts"))
     for value, sign in SIGNS.items():
