@@ -59,7 +59,7 @@ def check_number(
 ):
     "`value` as int or float if it lies in [`low`, `high`]; otherwise an `InputError` that states the range."
     kind = numbers.Integral if integer else numbers.Real
-    span = f"{'a whole number' if integer else 'a number'}" + (f" ≥ {low}" if low is not None else "") + (f" ≤ {high}" if high is not None else "")
+    span = f"{'a whole number' if integer else 'a number'}" + (f" ≥ {low}" if low is not None else "") + (f"{' and' if low is not None else ''} ≤ {high}" if high is not None else "")
     ok = isinstance(value, kind) and not isinstance(value, (bool, np.bool_)) and np.isfinite(value)
     if not ok or (low is not None and value < low) or (high is not None and value > high):
         raise InputError(f"`{name}` is {value!r}, but it must be {span}.")
