@@ -94,7 +94,7 @@ def records_to_separate(
     threshold:float, # where the decision changes
 )->float: # records, `inf` when no number would do
     "Twice the records at which an interval shrinking like 1/sqrt(n) would leave the threshold."
-    distance, half = abs(estimate.value - threshold), (estimate.high - estimate.low)/2
+    distance, half = abs(estimate.value - threshold), estimate.high - estimate.value if estimate.value < threshold else estimate.value - estimate.low
     return math.inf if distance < 0.02*half or half == 0 else 2*estimate.n*(half/distance)**2
 
 # %% ../nbs/results.ipynb #ccd75669
