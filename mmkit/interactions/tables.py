@@ -49,6 +49,10 @@ def _as_values(x, clusters):
     rows, codes = np.unique(x, axis=0, return_inverse=True)
     return codes.reshape(-1) if len(rows) <= clusters else None
 
+def _most_values(n, clusters):
+    "How many distinct values stay values: the budget, or up to 20 with three records each on average."
+    return max(clusters, min(MOST_CLUSTERS, n//RECORDS_PER_CELL))
+
 # %% ../../nbs/interactions/00_tables.ipynb #24ee245c
 def project(
     x:np.ndarray, # (n, d) features, finite
@@ -74,7 +78,7 @@ def cluster(
     check_number(clusters, "clusters", low=2, integer=True)
     codes, there = np.full(len(x), -1), ~np.isnan(x).any(1)
     if not there.any(): raise InputError("Every record is missing in this modality, so there is nothing to cluster.")
-    found = _as_values(x[there], max(clusters, MOST_CLUSTERS))
+    found = _as_values(x[there], _most_values(there.sum(), clusters))
     if found is None:
         z = project(x[there], unit_variance)
         found = KMeans(min(clusters, len(z)), n_init=4, random_state=seed).fit_predict(z)
@@ -133,10 +137,12 @@ def discretised(
     check_choice(method, ("posterior", "kmeans"), "discretise")
     x = np.asarray(x, dtype=float); there = ~np.isnan(x).any(1)
     with one_thread():
-        few = there.any() and _as_values(x[there], max(clusters, MOST_CLUSTERS)) is not None
+        few = there.any() and _as_values(x[there], _most_values(there.sum(), clusters)) is not None
         if method == "kmeans" or few: return cluster(x, clusters, unit_variance, seed)
         z = np.full((len(x), min(COMPONENTS, x.shape[1])), np.nan); p = project(x[there], unit_variance); z = z[:, :p.shape[1]]; z[there] = p
-        codes = refine(predicted_class(x, y, seed), z, max(1, clusters//(int(y.max())+1)), seed)
+        codes = predicted_class(x, y, seed)
+        if np.ptp(codes[there]) == 0: return cluster(x, clusters, unit_variance, seed)  # it always predicts the largest class: nothing to refine
+        codes = refine(codes, z, max(1, clusters//(int(y.max())+1)), seed)
     used, codes[there] = np.unique(codes[there], return_inverse=True)
     return codes, len(used)
 
