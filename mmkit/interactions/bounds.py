@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['MOST_ENTRIES', 'AdditiveLogit', 'additive_logit', 'frechet_limits', 'fill_entropy', 'cell_fill', 'chords',
-           'lagrangian', 'margin_matrix', 'chord_multipliers', 'two_by_two_entropy', 'SynergyBounds', 'check_three',
-           'synergy_bounds']
+           'lagrangian', 'margin_matrix', 'chord_multipliers', 'two_by_two_entropy', 'disagreement_bound',
+           'coupling_entropy', 'published_upper', 'inner_synergy', 'SynergyBounds', 'check_three', 'synergy_bounds',
+           'AccuracyBounds', 'accuracy_bounds', 'published_accuracy_bounds']
 
 # %% ../../nbs/interactions/02_bounds.ipynb #c6a7beb5
 import itertools, math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 import numpy as np
-from ..checks import InputError, check_number, warn_weak
+from ..checks import InputError, check_choice, check_number
 from .pid import GRAIN, LN2, NewtonSystem, _union, _with_grains, _without_grains, cells, check_table, entropy, mutual_information, softmax_cells, xlogx
 from .tables import mismatch, one_thread, reconcile, total_variation
 
@@ -148,6 +150,67 @@ def two_by_two_entropy(p_ay, p_by, p_ab, low, high)->float:
     base[0, 1, 1] = p_ab[0, 1]-p_ay[0, 0]; base[1, 0, 1] = p_ab[1, 0]-p_by[0, 0]; base[1, 1, 0] = p_ay[1, 0]-p_by[0, 0]; base[1, 1, 1] = p_ay[1, 1]-base[1, 0, 1]
     return min(-float(xlogx(np.maximum(base+t*sign, 0)).sum()) for t in (low[0, 0, 0], high[0, 0, 0]))
 
+# %% ../../nbs/interactions/02_bounds.ipynb #6e8697d6
+def disagreement_bound(
+    p_y_a:np.ndarray, # (n, k) predictions from modality a, rows sum to 1
+    p_y_b:np.ndarray, # (n, k) predictions from modality b for the same pairs
+    unique_a:float, unique_b:float, # private information, bits
+    weight:np.ndarray|None=None, # (n,) weight of each pair, None = equal
+)->float: # bits; may be negative, which says nothing
+    "Lower bound on synergy from two classifiers that disagree (arXiv 2306.04539, Theorem 2, with a valid constant)."
+    alpha = np.average(np.abs(p_y_a-p_y_b).sum(1)**2, weights=weight)
+    return float(alpha/(8*LN2)-(unique_a+unique_b)/2)
+
+# %% ../../nbs/interactions/02_bounds.ipynb #0c417ac0
+def _conditional(p): return np.divide(p, p.sum(1, keepdims=True), out=np.zeros_like(p), where=p.sum(1, keepdims=True) > 0)
+
+def _pair_predictions(tables):
+    "Predictions of both modalities and the weight of each pair of states, one row for each pair."
+    p_ay, p_by, p_ab = tables
+    shape = (*p_ab.shape, p_ay.shape[1]); rows = lambda p: np.broadcast_to(p, shape).reshape(-1, shape[2])
+    return rows(_conditional(p_ay)[:, None]), rows(_conditional(p_by)[None]), p_ab.ravel()
+
+# %% ../../nbs/interactions/02_bounds.ipynb #36274697
+def coupling_entropy(
+    p:np.ndarray, q:np.ndarray, # two distributions, any shape
+)->float: # bits
+    "Lower bound on the entropy of every coupling of two distributions."
+    size = max(p.size, q.size)
+    heads = [np.cumsum(np.pad(-np.sort(-x.ravel()), (0, size-x.size))) for x in (p, q)]
+    return entropy(np.maximum(np.diff(np.minimum(*heads), prepend=0.), 0))
+
+def published_upper(
+    tables, # (p_ay, p_by, p_ab) with equal margins
+    union:float, # union information, bits
+)->float: # bits
+    "Theorem 4 as released: the best of three couplings of a pair table with the remaining variable."
+    p_ay, p_by, p_ab = tables
+    best = max(coupling_entropy(p_ab, p_ay.sum(0)), coupling_entropy(p_ay, p_by.sum(1)), coupling_entropy(p_by, p_ay.sum(1)))
+    return entropy(p_ab)+entropy(p_ay.sum(0))-best-union
+
+# %% ../../nbs/interactions/02_bounds.ipynb #7cd21314
+def inner_synergy(
+    tables, # (p_ay, p_by, p_ab) with equal margins
+    union:float, # union information, bits
+    starts:int=3, # random first directions, each taken both ways
+    most:int=8, # tangents from each start
+    seed:int=0, # first directions
+)->float: # bits; nan when the programme is too large
+    "Largest synergy of the joint distributions found by following tangents of the entropy."
+    from scipy.optimize import linprog
+    p_ay, p_by, p_ab = tables; sizes = (len(p_ay), len(p_by), p_ay.shape[1])
+    if math.prod(sizes) > MOST_ENTRIES//4: return math.nan
+    A, b, rng = margin_matrix(sizes), np.concatenate([t.ravel() for t in tables]), np.random.default_rng(seed)
+    best, h = math.inf, entropy(p_ab)+entropy(p_ay.sum(0))
+    for first in rng.normal(size=(starts, math.prod(sizes))).repeat(2, 0)*np.tile([1, -1], starts)[:, None]:
+        cost, value = first, math.inf
+        for _ in range(most):
+            r = linprog(cost, A_eq=A, b_eq=b, method="highs").x
+            if r is None or (new := entropy(np.maximum(r, 0))) > value-1e-9: break
+            value, cost = new, -np.log(np.maximum(r, 1e-9))
+        best = min(best, value)
+    return h-best-union if math.isfinite(best) else math.nan
+
 # %% ../../nbs/interactions/02_bounds.ipynb #24a62e7d
 @dataclass(frozen=True)
 class SynergyBounds:
@@ -158,6 +221,10 @@ class SynergyBounds:
     upper_from:str # where `upper` comes from
     upper_cell:float # from cell fill alone
     upper_chord:float # from the chord programme alone; nan when it was too large to run
+    upper_published:float # Theorem 4 as released (greatest lower bound in the majorization order); nan inside resampling
+    lower_redundancy:float # Theorem 1 with all three tables (maximum entropy)
+    lower_disagreement:float # Theorem 2 with a constant that is valid; may be negative; nan inside resampling
+    inner:float # synergy of a joint distribution that was found: `upper` cannot be brought below it; nan inside resampling
     redundancy:float # exact from the two labelled tables
     unique_a:float # exact from the two labelled tables
     unique_b:float # exact from the two labelled tables
@@ -189,12 +256,13 @@ def _bounds(tables, eta=None, programme=True, far=0.):
     h_y, h_ab = entropy(p_ay.sum(0)), entropy(p_ab)
     info_a, info_b = mutual_information(p_ay), mutual_information(p_by)
     union, gap = _union(p_ay, p_by); union = max(union, info_a, info_b)
-    with one_thread(): lower = max(0., h_y-additive_logit(*tables).value-union)
+    with one_thread(): by_entropy = h_y-additive_logit(*tables).value-union
+    lower = max(0., by_entropy)
     found, eta = _least_entropy(tables, eta, programme)
     caps = {name: h_ab+h_y-e/LN2-union+gap for name, e in found.items()} | {"label entropy": h_y-union+gap}
     best = min(caps, key=caps.get)
     upper = max(caps[best], lower)
-    b = SynergyBounds(lower, upper, "maximum entropy" if lower > 0 else "zero", best, max(lower, min(caps["cell fill"], caps["label entropy"])), caps.get("chord programme", math.nan),
+    b = SynergyBounds(lower, upper, "maximum entropy" if lower > 0 else "zero", best, max(lower, min(caps["cell fill"], caps["label entropy"])), caps.get("chord programme", math.nan), math.nan, by_entropy, math.nan, math.nan,
                       max(0., info_a+info_b-union), union-info_b, union-info_a, union, h_y, far, gap)
     return b, eta
 
@@ -210,20 +278,69 @@ def check_three(
     return t
 
 # %% ../../nbs/interactions/02_bounds.ipynb #c51e62c7
+def _as_released(tables, b):
+    "The bounds of the released code: one table dropped, c = 1, coupling bound; not all of them hold."
+    p_ay, p_by, p_ab = tables
+    target_a, _ = _union(p_ab.T, p_ay.T)  # BROJA minimum with modality a as the target
+    dropped = b.redundancy-mutual_information(p_ab)+target_a-mutual_information(p_ay)
+    x, y, w = _pair_predictions(tables)
+    loose = float(w @ ((x-y)**2).sum(1))-max(b.unique_a, b.unique_b)
+    return replace(b, lower=max(dropped, loose), upper=b.upper_published, lower_redundancy=dropped, lower_disagreement=loose,
+                   lower_from="one table dropped" if dropped > loose else "disagreement, c = 1", upper_from="coupling")
+
+# %% ../../nbs/interactions/02_bounds.ipynb #930fe6be
+def _agreeing(tables, max_mismatch):
+    "Tables whose margins agree, and how far they were apart; refuses what is too far."
+    far = max(m["distance"] for m in mismatch(*tables).values())
+    if far > max_mismatch:
+        raise InputError(f"The shared margins of the three tables differ by {far:.3f} (total variation), more than `max_mismatch` = {max_mismatch}. The samples seem to come from different populations: draw them alike, or raise the limit knowingly.")
+    return (reconcile(*tables, most=2000, tol=1e-10) if far > 1e-9 else tables), far
+
 def synergy_bounds(
     p_ay, # (K_a, k) counts or probabilities of (X_a, Y)
     p_by, # (K_b, k) counts or probabilities of (X_b, Y)
     p_ab, # (K_a, K_b) counts or probabilities of (X_a, X_b)
     max_mismatch:float=0.1, # refuse when shared margins differ by more (total variation, 0..1)
+    compat:str|None=None, # "paper" gives the bounds of the released code, for comparison only: its lower bound can exceed the truth
 )->SynergyBounds: # floats in bits
     """Confine the synergy of two modalities without a single labelled pair.
 
     Lower bound: arXiv 2306.04539, Theorem 1, with all three tables (the released code drops one). Upper bound: chord relaxation,
     at least as strong as cell fill. Margins that differ are reconciled and the difference is reported; above `max_mismatch`, and for
-    tables that no joint distribution has, `InputError`."""
-    tables = check_three(p_ay, p_by, p_ab); check_number(max_mismatch, "max_mismatch", low=0, high=1)
-    far = max(m["distance"] for m in mismatch(*tables).values())
-    if far > max_mismatch:
-        raise InputError(f"The shared margins of the three tables differ by {far:.3f} (total variation), more than `max_mismatch` = {max_mismatch}. The samples seem to come from different populations: draw them alike, or raise the limit knowingly.")
-    if far > 1e-9: tables = reconcile(*tables, most=2000, tol=1e-10)
-    return _bounds(tables, far=far)[0]
+    tables that no joint distribution has, `InputError`. For tables counted from few records use `quantify_interactions`."""
+    check_choice(compat, (None, "paper"), "compat"); check_number(max_mismatch, "max_mismatch", low=0, high=1)
+    tables, far = _agreeing(check_three(p_ay, p_by, p_ab), max_mismatch)
+    b, _ = _bounds(tables, far=far)
+    x, y, w = _pair_predictions(tables)
+    b = replace(b, upper_published=published_upper(tables, b.union), lower_disagreement=disagreement_bound(x, y, b.unique_a, b.unique_b, w), inner=inner_synergy(tables, b.union))
+    return _as_released(tables, b) if compat == "paper" else b
+
+# %% ../../nbs/interactions/02_bounds.ipynb #706e9be6
+class AccuracyBounds(NamedTuple):
+    "Smallest and largest accuracy of the best classifier."
+    low:float # no less, if the information is all used
+    high:float # no more, whatever the model
+
+def _fano(accuracy, n_classes):
+    "Largest uncertainty (bits) that allows this accuracy."
+    wrong = 1-accuracy
+    return entropy(np.array([accuracy, wrong]))+wrong*math.log2(max(n_classes-1, 1))
+
+# %% ../../nbs/interactions/02_bounds.ipynb #e0942825
+def accuracy_bounds(
+    information:float, # bits the features hold about the label
+    label_entropy:float, # H(Y), bits
+    n_classes:int, # values of the label, at least 2
+)->AccuracyBounds: # low, high
+    "Accuracy of the best classifier: Feder and Merhav from below, Fano inverted from above."
+    from scipy.optimize import brentq
+    k = check_number(n_classes, "n_classes", low=2, integer=True); h_y = check_number(label_entropy, "label_entropy", low=0, high=math.log2(k)+1e-9)
+    h = min(max(h_y-check_number(information, "information", low=0, high=h_y+1e-9), 0.), math.log2(k))
+    j = max(1, min(int(2**h+1e-12), k-1))
+    low = 1-((j-1)/j+(h-math.log2(j))/(j*(j+1)*math.log2((j+1)/j)))
+    high = 1. if h <= 0 else 1/k if h >= math.log2(k)-1e-12 else brentq(lambda a: _fano(a, k)-h, 1/k, 1)
+    return AccuracyBounds(min(low, high), high)
+
+def published_accuracy_bounds(information, label_entropy, n_classes)->AccuracyBounds:
+    "Theorem 5 of arXiv 2306.04539 as printed: assumes a balanced label; the upper end is not clipped."
+    return AccuracyBounds(2**(information-label_entropy), (information+1)/math.log2(n_classes))
