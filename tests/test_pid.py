@@ -75,6 +75,14 @@ def test_renaming_states_and_labels_changes_nothing():
         np.testing.assert_allclose([e.redundancy, e.unique_a, e.unique_b, e.synergy], [d.redundancy, d.unique_a, d.unique_b, d.synergy], atol=1e-7)
 
 
+@pytest.mark.parametrize("tiny", [1e-9, 1e-15, 1e-18, 1e-30])
+@pytest.mark.parametrize("k", [2, 3])
+def test_masses_near_nothing_do_not_break_the_certificate(tiny, k):
+    rng = np.random.default_rng(19); p = rng.exponential(size=(4, 5, k)); p[0, :, 0] = tiny; p[1, :, 1] = tiny; p[:, 2, 1] = tiny
+    d, q = decompose(p), decompose(np.where(p == tiny, 0, p))
+    assert d.gap <= 1e-7 and d.synergy == pytest.approx(q.synergy, abs=1e-5)
+
+
 def test_throwing_information_away_never_adds_redundancy_or_union_information():
     rng = np.random.default_rng(15)
     for _ in range(50):

@@ -78,7 +78,7 @@ class Supervised:
     def fitted(self): p = self.counts/self.counts.sum(); return additive_table((p.sum(1), p.sum(0), p.sum(2)), self.counts.sum())
     def truth(self, r, eta): return _from_triples(r, eta)[0]
     def correct(self, plug_in, truth, redraws): return plug_in-(redraws.mean(0)-truth)
-    def spread(self, halves, redraws): return halves.std(0, ddof=1)
+    def spread(self, halves, redraws, moved): return halves.std(0, ddof=1)
     def redraws(self, r, draws, rng): return redraw(self.counts.sum(2), r, draws, rng)
     def unrelated(self, draws, rng): return redraw(self.counts.sum(2), self.counts.sum((0, 1)), draws, rng)
     def halves(self, draws, rng): return half_samples(self.counts, draws, rng)
@@ -98,7 +98,7 @@ class SemiSupervised:
     def correct(self, plug_in, truth, redraws):
         moved = truth-(redraws.mean(0)-truth)
         return np.where(np.array(self.names) == "synergy_upper", np.maximum(truth, moved), np.minimum(truth, moved))
-    def spread(self, halves, redraws): return np.maximum(halves.std(0, ddof=1), redraws.std(0, ddof=1))
+    def spread(self, halves, redraws, moved): return np.maximum(halves.std(0, ddof=1), redraws.std(0, ddof=1))+np.abs(moved)/1.96
     def redraws(self, r, draws, rng):
         pairs = rng.multinomial(int(self.n_ab.sum()), (r.sum(2)/r.sum()).ravel(), size=draws).reshape(draws, *self.n_ab.shape).astype(float)
         return list(zip(_relabel(self.n_ay, r.sum(1), draws, rng), _relabel(self.n_by, r.sum(0), draws, rng), pairs))
@@ -155,7 +155,7 @@ def resample(
     for i, name in enumerate(resampler.names):
         if name == "synergy": chance[i], p[i] = (x[i] for x in _null_report(additive, corrected))
         if name == "synergy_upper": chance[i], p[i] = unrelated[:, i].mean(), np.nan  # with unrelated labels nothing can be ruled out
-    return Resampled(plug_in, corrected, resampler.spread(halves, additive), chance, p)
+    return Resampled(plug_in, corrected, resampler.spread(halves, additive, additive.mean(0)-resampler.truth(r, eta)), chance, p)
 
 # %% ../../nbs/interactions/03_estimate.ipynb #c7f4b2c5
 register({

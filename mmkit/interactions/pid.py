@@ -84,15 +84,14 @@ def union_curve(
 
 # %% ../../nbs/interactions/01_pid.ipynb #b3c30ace
 def owned_potentials(
-    posterior:np.ndarray, # (n,) P(Y=1 | x) of states of both modalities
+    posterior:np.ndarray, # (n, 2) P(Y | x) of states of both modalities
     owned:np.ndarray, # (n, v) True where the state's modality owns the threshold interval
-    low:np.ndarray, # (v,) lower ends of the intervals
-    high:np.ndarray, # (v,) upper ends, all above `low`
+    ends:np.ndarray, # (v+1, 2) ends of the intervals as posteriors; the second column rises, the first falls
 )->np.ndarray: # (2, n) dual potentials in nats
     "Integral of the two-way decisions over the thresholds that a state's modality owns."
-    clipped = np.minimum(np.maximum(posterior[:, None], low), high)
-    parts = np.ones((2, *clipped.shape))
-    np.divide(1-clipped, 1-low, out=parts[0], where=owned); np.divide(clipped, high, out=parts[1], where=owned)
+    parts = np.ones((2, *owned.shape))  # both columns are used, because 1 - posterior would round small masses away
+    for y, (low, high) in enumerate(((ends[1:, 0], ends[:-1, 0]), (ends[:-1, 1], ends[1:, 1]))):
+        np.divide(np.minimum(np.maximum(posterior[:, y, None], low), high), high, out=parts[y], where=owned & (high > 0))
     with np.errstate(divide="ignore"): return np.log(parts, out=parts).sum(2)
 
 # %% ../../nbs/interactions/01_pid.ipynb #2d78147a
@@ -101,10 +100,10 @@ def _binary_union(p_ay, p_by):
     edges, from_a = union_curve(p_ay, p_by)
     mass = edges.sum(1); real = mass > 0  # vertices that fell together leave an edge of no mass
     if not real.all(): edges, mass, from_a = edges[real], mass[real], from_a[np.concatenate([[True], real])]
-    slopes = np.concatenate([[0.], edges[:, 1]/mass, [1.]]); wide = slopes[1:] > slopes[:-1]
+    ends = np.concatenate([[[1., 0.]], edges/mass[:, None], [[0., 1.]]])
     both, n_a = np.concatenate([p_ay, p_by]), len(p_ay)
-    owned = (np.arange(len(both)) < n_a)[:, None] == from_a[wide]
-    x = owned_potentials(both[:, 1]/(both[:, 0]+both[:, 1]), owned, slopes[:-1][wide], slopes[1:][wide])
+    owned = (np.arange(len(both)) < n_a)[:, None] == from_a
+    x = owned_potentials(both/(both[:, :1]+both[:, 1:]), owned, ends)
     worst = math.log(np.exp(x[:, :n_a, None]+x[:, None, n_a:]).sum(0).max())  # 0 up to rounding; subtracting it makes the point feasible
     attained = xlogx(edges).sum()-xlogx(mass).sum()
     return float(attained), _dot(both, x.T)-worst*float(mass.sum())
