@@ -211,7 +211,9 @@ def write_text(
     "Write `text` to `path` atomically."
     path = Path(path)
     if not path.parent.is_dir(): raise InputError(f"The folder `{path.parent}` does not exist. Create it first.")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    if path.is_dir(): raise InputError(f"`{path}` is a folder. Add the name of a file.")
+    try: handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part.")
+    except OSError as e: raise InputError(f"`{path.name}` cannot be written in `{path.parent}` ({e.strerror}). Choose another folder.") from None
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as f: f.write(text)
         os.chmod(temporary, 0o644); os.replace(temporary, path)
@@ -271,7 +273,7 @@ class Result:
     def __init_subclass__(cls, **kw): super().__init_subclass__(**kw); KINDS[cls.__name__] = cls
     def estimates(self)->dict: raise NotImplementedError("a room's result lists its headline numbers here")
     def verdicts(self, policy=None)->tuple: raise NotImplementedError("a room's result judges its own numbers")
-    def plot(self, ax=None): raise NotImplementedError("a room's result draws itself")
+    def plot(self, ax=None, language="en"): raise NotImplementedError("a room's result draws itself")
     def summary(self, language="en")->str: return "; ".join(f"{k} {v!r}" for k, v in self.estimates().items())
     def __repr__(self): return f"{type(self).__name__}: {self.summary()}"
 
@@ -281,8 +283,10 @@ def _result_frame(self):
     import pandas as pd
     return pd.DataFrame([{"quantity": k, **{f.name: getattr(e, f.name) for f in dataclasses.fields(e)}} for k, e in self.estimates().items()])
 
-def _result_html(self):
-    rows = [{"quantity": k, "value": number(e.value), "95 % interval": f"{number(e.low)} – {number(e.high)}", "chance": number(e.chance), "n": f"{e.n:,}", "unit": e.unit} for k, e in self.estimates().items()]
+def _result_html(self, language="en"):
+    heads = [say(k, language) for k in ("quantity", "value", "interval", "chance", "records")]
+    unit = lambda e: " "+(say("bits", language) if e.unit == "bits" else e.unit) if e.unit else ""
+    rows = [dict(zip(heads, (k, number(e.value)+unit(e), f"{number(e.low)} – {number(e.high)}", number(e.chance), f"{e.n:,}"))) for k, e in self.estimates().items()]
     return html_table(rows, type(self).__name__)
 Result.to_frame, Result._repr_html_ = _result_frame, _result_html
 
@@ -295,6 +299,7 @@ def _result_from_json(cls, text:str):
     "A result from its JSON text; refuses text of another kind."
     try: x = from_plain(json.loads(text))
     except json.JSONDecodeError as e: raise InputError(f"This is not JSON: {e}.") from None
+    except (KeyError, TypeError) as e: raise InputError(f"This JSON was not written by mmkit, or is cut off ({e}). Write it again with to_json().") from None
     if not isinstance(x, cls): raise InputError(f"This JSON holds a {type(x).__name__}, but a {cls.__name__} was expected.")
     return x
 Result.to_json, Result.from_json = _result_json, classmethod(_result_from_json)
@@ -318,8 +323,8 @@ def figure_html(
 # %% ../nbs/results.ipynb #1161e352
 def _result_save(self, path, language="en"):
     "Write one self-contained HTML page with the numbers, the picture and the provenance."
-    parts = [f"<p>{html.escape(self.summary(language))}</p>", self._repr_html_()]
-    try: parts.append(figure_html(self.plot().figure, self.summary(language)))
+    parts = [f"<p>{html.escape(self.summary(language))}</p>", self._repr_html_(language)]
+    try: parts.append(figure_html(self.plot(language=language).figure, self.summary(language)))
     except NotImplementedError: pass
     facts = [{"": k, say("value", language): json.dumps(to_plain(v), ensure_ascii=False)} for k, v in dataclasses.asdict(self.provenance).items()]
     parts.append(html_table(facts, say("provenance", language)))
