@@ -24,6 +24,14 @@ def _looks_like(path):
     return found or ("an empty file" if not head else "binary data" if b"\0" in head else "text")
 
 # %% ../../nbs/data/01_sources.ipynb #c8e55587
+def _as_path(data):
+    "`data` as a Path when it is one; refuses what the operating system would not look up."
+    if not isinstance(data, (str, os.PathLike)): return data
+    try: Path(data).stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError): pass  # `_check_file` has better words for these
+    except OSError as e: raise InputError(f"`{Path(data).name[:60]}` cannot be opened ({e.strerror}).") from None
+    return Path(data)
+
 def _check_file(path):
     "Refuse a file that is absent, of an unknown kind, or not what its suffix says."
     if not path.is_file():
@@ -71,7 +79,8 @@ def _open_table(table, id, limit):
         return list(table.columns), lambda columns: _fetch(table.order_by(id) if id in columns else table, columns, limit)
     if hasattr(table, "iloc"):
         try: table = pa.Table.from_pandas(table, preserve_index=False)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as e:
+        except (ValueError, TypeError) as e:
+            if not table.columns.is_unique: raise InputError(f"The pandas frame has columns of the same name ({_listed(list(map(str, table.columns)))}). Rename them so that each name is unique.") from None
             raise InputError(f"The pandas frame has a column that mixes kinds of values ({e.args[-1] if e.args else e}). "
                              "Make each column all text or all numbers.") from None
         return table.column_names, table.select
@@ -210,7 +219,9 @@ _RESERVED, MAX_BYTES = ("ids", "label", "about"), 2**33
 def _plain_arrays(key, x):
     "`x` as arrays without Python objects: itself, or unicode and a mask of the empty cells."
     if x.dtype != object: return {key: x}
-    empty = np.array([v is None for v in x]); longest = max((len(str(v)) for v in x), default=1)
+    empty = np.array([v is None for v in x])
+    if empty.all(): return {key: np.full(len(x), np.nan)}
+    longest = max((len(str(v)) for v in x), default=1)
     if 4*longest*len(x) > MAX_BYTES:
         raise InputError(f"`{key}` holds a text of {longest:,} characters; {len(x):,} records of that width do not fit in NPZ. Save it as Parquet instead.")
     plain = np.array([("" if isinstance(x[~empty][0], str) else x[~empty][0]) if e else v for v, e in zip(x, empty)])
@@ -241,8 +252,10 @@ def save(
 )->Path:
     "Write records to an NPZ file that `read` opens again."
     path = Path(path)
-    if path.suffix.lower() != ".npz" or not path.parent.is_dir(): raise InputError(f"`{path.name}` must end in `.npz` and its folder must exist.")
-    arrays = _arrays(records); handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    if path.suffix.lower() != ".npz" or not path.parent.is_dir() or path.is_dir(): raise InputError(f"`{path.name}` must be a file that ends in `.npz`, and its folder must exist.")
+    arrays = _arrays(records)
+    try: handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part.")
+    except OSError as e: raise InputError(f"`{path.name}` cannot be written in its folder ({e.strerror}). Choose another folder.") from None
     try:
         with os.fdopen(handle, "wb") as f, zipfile.ZipFile(f, "w", zipfile.ZIP_DEFLATED) as z:
             for key, x in arrays.items():
@@ -329,7 +342,8 @@ def read(
     licence:str="", # under which terms
 )->MultimodalRecords:
     "Records from a file, a folder of pictures or a table."
-    data = Path(data) if isinstance(data, (str, os.PathLike)) else data
+    data = _as_path(data)
+    if not isinstance(groups, (str, list, tuple)): raise InputError(f"`groups` is {groups!r}, but a column name or a list of them was expected.")
     groups, about = (groups,) if isinstance(groups, str) else tuple(groups), dict(source=source, licence=licence)
     if isinstance(data, Path) and data.is_dir(): data, pictures = _inside(data, manifest), ("image",) if pictures is None else pictures
     if isinstance(data, Path) and data.suffix.lower() == ".npz": _check_file(data); return _from_npz(data, modalities, label, groups, id, **about)
