@@ -16,7 +16,7 @@ from ..language import register, say
 from ..results import COLOURS, Estimate, Result, Verdict, fonts, judge, kind, new_axes, number, provenance
 from .pid import _decompose, entropy, mutual_information
 from .bounds import _bounds, additive_logit
-from .tables import RECORDS_PER_CELL, clusters_for, discretised, mismatch, one_thread, pair_tables, reconcile, total_variation
+from .tables import MOST_CLUSTERS, RECORDS_PER_CELL, clusters_for, discretised, mismatch, one_thread, pair_tables, reconcile, total_variation
 
 # %% ../../nbs/interactions/03_estimate.ipynb #dd816190
 PAIRWISE = ("information_a", "information_b", "redundancy", "unique_a", "unique_b", "synergy_lower", "synergy_upper")
@@ -281,8 +281,8 @@ def labels_suffice(
     records, # MultimodalRecords
     modalities, # names
 )->bool:
-    "Does every class have five labelled records in each modality, enough to train a classifier out of fold?"
-    return all(np.bincount(records.codes[records.present(m) & (records.codes >= 0)], minlength=len(records.classes)).min() >= FEWEST_LABELS for m in modalities)
+    "Are there at most 20 classes, and five labelled records of each in each modality, enough to train a classifier out of fold?"
+    return len(records.classes) <= MOST_CLUSTERS and all(np.bincount(records.codes[records.present(m) & (records.codes >= 0)], minlength=len(records.classes)).min() >= FEWEST_LABELS for m in modalities)
 
 def _codes(records, name, clusters, method, seed):
     "Codes of one modality and their number."
