@@ -15,7 +15,7 @@ from ..interactions.estimate import InteractionPolicy
 from ..language import register, say
 from ..results import SIGNS, amount, html_table, number
 from ..data.bundled import BUNDLED
-from .parameters import changed
+from .parameters import as_path, changed
 from .report import _show, _tag
 
 # %% ../../nbs/poc/03_interactions.ipynb #f797911e
@@ -98,7 +98,7 @@ def records_for(
         return some(load(p.data, **(emoji if p.data == "emoji" else dict(view_a=p.modality_a, view_b=p.modality_b))), p.rows, p.seed)
     from mmkit.data.sources import read
     columns = {p.modality_a: p.columns_a, p.modality_b: p.columns_b} if p.columns_a or p.columns_b else None
-    path = Path(p.data).expanduser()
+    path = as_path(p.data)
     records = read(path, columns, label=label_in(path, p.label), groups=p.groups, pictures=p.pictures or None, encoding=p.encoding)
     records = some(records, p.rows, p.seed)
     for m in (p.modality_a, p.modality_b): records = encoded(records, m, p)
@@ -266,7 +266,7 @@ def subgroup_rows(
     import numpy as np
     rows = []
     for name, values in records.groups.items():
-        known = sorted({str(v) for v in values if v is not None})
+        known = sorted({str(v) for v in values if v is not None and v == v})
         if len(known) > most: rows.append((f"{name}: {report.say('subgroup_many', n=len(known))}", None)); continue
         rows += [(f"{name} = {v}", np.array([str(x) == v for x in values])) for v in known]
     return [_subgroup_row(report, records, columns, what, m) for what, m in rows]
@@ -305,7 +305,7 @@ register({
     "second_same": ("No: both ways of grouping lead to the same verdicts.", "いいえ。どちらのまとめ方でも判定は同じです。"),
     "second_differs": ("Yes, for: {names}. Treat this part of the answer as open, or measure with a stronger encoder.",
                        "はい。{names}の判定が変わります。この部分は未確定とみなすか、より強いエンコーダで測り直してください。"),
-    "second_none": ("There are too few labels in the rarest class to group by predicted class, so there is no second opinion.", "最も少ないクラスのラベルが足りず、予測クラスによるまとめ方では測れないため、比較はありません。"),
+    "second_none": ("There are too few labels in the rarest class, or too many classes, to group by predicted class, so there is no second opinion.", "最も少ないクラスのラベルが足りないか、クラスが多すぎるため、予測クラスによるまとめ方では測れず、比較はありません。"),
     "second_used": ("{how} (used above)", "{how}（上の結果）"),
 })
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Name', 'Column', 'Columns', 'Clusters', 'FILES', 'shown', 'IMAGE_ENCODERS', 'TEXT_ENCODERS', 'SCHEMAS', 'KINDS',
-           'option', 'plain', 'Parameters', 'find_data', 'unknown_in_bundled', 'InteractionParameters', 'allowed',
-           'fields', 'describe', 'ParameterError', 'problem', 'check_parameters', 'read_config', 'as_yaml',
+           'option', 'plain', 'Parameters', 'as_path', 'find_data', 'unknown_in_bundled', 'InteractionParameters',
+           'allowed', 'fields', 'describe', 'ParameterError', 'problem', 'check_parameters', 'read_config', 'as_yaml',
            'as_command', 'changed', 'parameters_cell', 'json_text']
 
 # %% ../../nbs/poc/00_parameters.ipynb #1911185d
@@ -19,8 +19,9 @@ from ..data.encoders import encoders_for
 from ..data.sources import SUFFIXES, _check_file
 
 # %% ../../nbs/poc/00_parameters.ipynb #6d4e51f3
-Name = Annotated[str, StringConstraints(pattern=r"^[\w.\- /]+$", max_length=100)]
-Column = Annotated[str, StringConstraints(pattern=r"^[\w.\- /*]+$", max_length=100)]  # `*` stands for any letters: sensor_*
+_SIGNS = r"\w.\- /%+:°℃％（）【】・：〜～"  # what names of columns hold in practice; no quotes, braces or angle brackets
+Name = Annotated[str, StringConstraints(pattern=rf"^[{_SIGNS}]+$", max_length=100)]
+Column = Annotated[str, StringConstraints(pattern=rf"^[{_SIGNS}*]+$", max_length=100)]  # `*` stands for any letters: sensor_*
 Columns = list[Column]
 Clusters = Literal["auto"] | Annotated[int, Field(ge=2, le=200)]
 FILES = " ".join(SUFFIXES)  # what `mmkit.data.sources.read` knows, besides a folder of images with a manifest
@@ -53,12 +54,22 @@ _short = reprlib.Repr(); _short.maxlevel, _short.maxlist, _short.maxdict, _short
 shown = _short.repr
 
 # %% ../../nbs/poc/00_parameters.ipynb #58d773f4
+def as_path(
+    text, # what the user gave, perhaps with `~`
+)->Path:
+    "The path meant; refuses what the operating system would not look up."
+    try: path = Path(text).expanduser()
+    except RuntimeError: return Path(text)  # `~` of somebody who does not exist: an ordinary name then
+    try: path.exists()
+    except OSError as e: raise InputError(f"{shown(str(text))} cannot be opened ({e.strerror}).") from None
+    return path
+
 def find_data(
     data:str, # what the user gave
 )->str: # the same text
     "Refuse `data` unless it is a bundled set, a readable kind of file or a folder."
     if data in BUNDLED: return data
-    path = Path(data).expanduser()
+    path = as_path(data)
     if not data.isprintable() or not path.exists():
         raise InputError(f"`data` is {shown(data)}: there is no such file or folder, and no bundled set has that name.{nearest(data, BUNDLED)}")
     if not path.is_dir(): _check_file(path)
@@ -129,7 +140,7 @@ def allowed(
     if field["type"] in ("integer", "number"):
         return f"{'a whole number' if field['type'] == 'integer' else 'a number'} from {field['minimum']:g} to {field['maximum']:.10g}"
     if field["type"] == "array": return "column names separated by commas"
-    return "a name (letters, digits, space and . - _ /)" if "pattern" in field else "a name or a path"
+    return "a name (letters, digits, space and . - _ / % + :)" if "pattern" in field else "a name or a path"
 
 # %% ../../nbs/poc/00_parameters.ipynb #9802ec3f
 def fields(
@@ -191,7 +202,7 @@ def read_config(
     if not path.is_file(): raise InputError(f"There is no parameter file `{path}`.")
     if path.stat().st_size > 100_000: raise InputError(f"`{path}` is larger than 100 kB, which no parameter file is.")
     try: given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as e: raise InputError(f"`{path}` cannot be read as YAML: {' '.join(str(e).split())[:200]}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as e: raise InputError(f"`{path}` cannot be read as YAML: {' '.join(str(e).split())[:200]}") from None
     if not isinstance(given or {}, dict): raise InputError(f"`{path}` must hold lines of the form `name: value`, but it holds one {type(given).__name__}.")
     return given or {}
 

@@ -11,7 +11,7 @@ import contextlib, datetime, hashlib, json, logging, os, platform, re, shutil, s
 from pathlib import Path
 from ..checks import InputError
 from ..results import package_versions, write_text
-from .parameters import Parameters, as_command, as_yaml, changed, check_parameters
+from .parameters import Parameters, as_command, as_path, as_yaml, changed, check_parameters
 from .report import to_html
 
 # %% ../../nbs/poc/01_run.ipynb #ccf4d510
@@ -22,7 +22,7 @@ def run_id(
     parameters:Parameters, # checked
 )->str: # "20261122T040000Z-1a2b3c4d"
     "Time stamp and a short hash of parameters and data."
-    h, path = hashlib.sha256(f"{template}\n{as_yaml(parameters)}".encode()), Path(parameters.data).expanduser()
+    h, path = hashlib.sha256(f"{template}\n{as_yaml(parameters)}".encode()), as_path(parameters.data)
     if path.is_file():
         with path.open("rb") as f: h.update(hashlib.file_digest(f, "sha256").digest())
     return f"{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%SZ}-{h.hexdigest()[:8]}"
@@ -180,7 +180,7 @@ def run(
 )->Path: # folder with the five files
     "Make a report: check, execute, write, and only then give the folder its name."
     given = check_parameters(template, parameters or {})
-    home, start = Path(out).expanduser()/template, datetime.datetime.now(datetime.timezone.utc)
+    home, start = as_path(out)/template, datetime.datetime.now(datetime.timezone.utc)
     try: home.mkdir(parents=True, exist_ok=True); part, final = reserve(home.resolve(), run_id(template, given))
     except OSError as e: raise InputError(f"The folder `{home}` cannot be used for reports: {e.strerror}. Choose another with --out.") from None
     try:
