@@ -252,7 +252,7 @@ def save(
 )->Path:
     "Write records to an NPZ file that `read` opens again."
     path = Path(path)
-    if path.suffix.lower() != ".npz" or not path.parent.is_dir() or path.is_dir(): raise InputError(f"`{path.name}` must be a file that ends in `.npz`, and its folder must exist.")
+    if path.suffix.lower() != ".npz" or not path.parent.is_dir() or path.is_dir(): raise InputError(f"`{path.name}` must end in `.npz` and be no folder; the folder around it must exist.")
     arrays = _arrays(records)
     try: handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part.")
     except OSError as e: raise InputError(f"`{path.name}` cannot be written in its folder ({e.strerror}). Choose another folder.") from None
