@@ -16,7 +16,7 @@ from ..language import register, say
 from ..results import COLOURS, Estimate, Result, Verdict, fonts, judge, kind, new_axes, number, provenance
 from .pid import _decompose, entropy, mutual_information
 from .bounds import _bounds, additive_logit
-from .tables import MOST_CLUSTERS, RECORDS_PER_CELL, clusters_for, discretised, mismatch, one_thread, pair_tables, reconcile, total_variation
+from .tables import MOST_CLUSTERS, PAIRS_PER_CELL, RECORDS_PER_CELL, clusters_for, discretised, mismatch, one_thread, pair_tables, reconcile, total_variation
 
 # %% ../../nbs/interactions/03_estimate.ipynb #dd816190
 PAIRWISE = ("information_a", "information_b", "redundancy", "unique_a", "unique_b", "synergy_lower", "synergy_upper")
@@ -168,7 +168,7 @@ register({
     "total_of": ("information from “{a}” and “{b}” together", "「{a}」と「{b}」の両方から得られる情報"),
     "next_label_pairs": ("Labelled pairs settle this: label about {n} pairs.", "ラベル付きのペアがあれば判定できます。約{n}組にラベルを付けてください。"),
     "weak_population": ("the samples may come from different populations", "標本が異なる母集団から得られた可能性があります"),
-    "weak_few_records": ("there are fewer than three records for each cell", "1セルあたりの件数が3件未満です"),
+    "weak_few_records": ("there are too few records for so many clusters", "クラスタの数に対して件数が足りません"),
     "weak_single_mode": ("labels of single modalities cannot reveal purely joint information", "単一モダリティのラベルからは純粋な相乗情報は分かりません"),
     "note_supervised": ("All numbers come from {n} labelled pairs.", "すべての数値は{n}件のラベル付きペアから求めました。"),
     "note_semi": ("There are no (or too few) labelled pairs: joint-only information is bracketed, not measured.", "ラベル付きペアがない（または不足している）ため、相乗情報は範囲でのみ示します。"),
@@ -379,7 +379,8 @@ def _mode(t, mode):
     samples = {"labelled records of the first modality": t.n_ay, "labelled records of the second modality": t.n_by, "records with both modalities": t.n_ab}
     for name, x in samples.items():
         if x.sum() < FEWEST: raise InputError(f"There are only {int(x.sum())} {name}, but at least {FEWEST} are needed before an interval means anything. Collect more first.")
-    return False, min(x.sum()/x.size for x in samples.values())
+    room = {k: x.sum()/x.size*(RECORDS_PER_CELL/PAIRS_PER_CELL if x is t.n_ab else 1) for k, x in samples.items()}  # scaled so that three is the line for each
+    return False, min(room.values())
 
 # %% ../../nbs/interactions/03_estimate.ipynb #cd1be852
 def _population(t, supervised, max_mismatch):
