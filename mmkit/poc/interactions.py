@@ -210,7 +210,7 @@ def advice_keys(
     good, known = ("pass", "warn"), lambda v: v != "not_enough_evidence"
     kept = sum(v in good for v in (a, b))
     model = "advice_fuse" if joint in good else "advice_simple" if joint == "fail" else "advice_open"
-    if kept == 1 and not (known(a) and known(b)): keys = ["advice_keep", model]
+    if kept == 1 and not (known(a) and known(b) and known(joint)): keys = ["advice_keep", model]
     elif not (known(a) and known(b)) or (kept < 2 and not known(joint)): keys = ["advice_small", model]
     elif kept == 2: keys = ["advice_both", model]
     elif joint in good: keys = ["advice_joint" if kept else "advice_pair", model]
