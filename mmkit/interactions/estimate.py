@@ -281,8 +281,10 @@ def labels_suffice(
     records, # MultimodalRecords
     modalities, # names
 )->bool:
-    "Are there at most 20 classes, and five labelled records of each in each modality, enough to train a classifier out of fold?"
-    return len(records.classes) <= MOST_CLUSTERS and all(np.bincount(records.codes[records.present(m) & (records.codes >= 0)], minlength=len(records.classes)).min() >= FEWEST_LABELS for m in modalities)
+    "Are there at most 20 classes, five labelled records of each in each modality, and three for each pair of predicted and true class?"
+    k = len(records.classes)
+    sizes = [np.bincount(records.codes[records.present(m) & (records.codes >= 0)], minlength=k) for m in modalities]
+    return k <= MOST_CLUSTERS and all(s.min() >= FEWEST_LABELS and s.sum() >= RECORDS_PER_CELL*k*k for s in sizes)
 
 def _codes(records, name, clusters, method, seed):
     "Codes of one modality and their number."
