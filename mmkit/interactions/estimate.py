@@ -9,7 +9,7 @@ __all__ = ['PAIRWISE', 'QUANTITIES', 'RIDGE', 'FEWEST', 'FEWEST_LABELS', 'additi
 
 # %% ../../nbs/interactions/03_estimate.ipynb #c81b4e7d
 import functools, math, time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 import numpy as np
 from ..checks import InputError, check_choice, check_number, nearest, warn_weak
 from ..language import register, say
@@ -154,7 +154,7 @@ def resample(
     chance, p = _null_report(unrelated, corrected)
     for i, name in enumerate(resampler.names):
         if name == "synergy": chance[i], p[i] = (x[i] for x in _null_report(additive, corrected))
-        if name == "synergy_upper": chance[i], p[i] = unrelated[:, i].mean(), np.nan  # with unrelated labels nothing can be ruled out
+        if name == "synergy_upper": chance[i], p[i] = np.nan, np.nan  # a bound on what is possible has no chance level: with unrelated labels nothing can be ruled out
     return Resampled(plug_in, corrected, resampler.spread(halves, additive), chance, p)
 
 # %% ../../nbs/interactions/03_estimate.ipynb #c7f4b2c5
@@ -166,6 +166,9 @@ register({
     "joint_lower": ("least possible joint-only information", "相乗情報の下限"),
     "joint_upper": ("largest possible joint-only information", "相乗情報の上限"),
     "total_of": ("information from “{a}” and “{b}” together", "「{a}」と「{b}」の両方から得られる情報"),
+    "next_sparse": ("There is less than one record for each cell, so an interval means nothing yet: collect about {n} records, or use fewer clusters.",
+                    "1セルあたりの件数が1件未満で、区間はまだ意味をもちません。約{n}件を集めるか、クラスタの数を減らしてください。"),
+    "weak_sparse": ("there is less than one record for each cell", "1セルあたりの件数が1件未満です"),
     "next_label_pairs": ("Labelled pairs settle this: label about {n} pairs.", "ラベル付きのペアがあれば判定できます。約{n}組にラベルを付けてください。"),
     "weak_population": ("the samples may come from different populations", "標本が異なる母集団から得られた可能性があります"),
     "weak_few_records": ("there are too few records for so many clusters", "クラスタの数に対して件数が足りません"),
@@ -243,9 +246,15 @@ def _weak(self): return self.notes[0] if self.notes else None
 def _verdicts(self, policy=None):
     "Verdicts on both private parts and the joint part."
     policy = policy or InteractionPolicy()
-    return (judge("private_of", self.quantities["unique_a"], policy.min_bits, weak=self._weak(), origin=policy.origin, modality=self.modality_a),
+    found = (judge("private_of", self.quantities["unique_a"], policy.min_bits, weak=self._weak(), origin=policy.origin, modality=self.modality_a),
             judge("private_of", self.quantities["unique_b"], policy.min_bits, weak=self._weak(), origin=policy.origin, modality=self.modality_b),
             _joint_verdict(self, policy))
+    return tuple(_too_sparse(self, v) for v in found) if "weak_sparse" in self.notes else found
+
+def _too_sparse(self, v):
+    "With less than one record for each cell no interval is believed, whichever side it lies on."
+    c = self.counts; n = RECORDS_PER_CELL*c["clusters_a"]*c["clusters_b"]*(self.n_classes-1)
+    return replace(v, value="not_enough_evidence", next_step="next_sparse", next_values={"n": n})
 InteractionResult._weak, InteractionResult.verdicts = _weak, _verdicts
 
 # %% ../../nbs/interactions/03_estimate.ipynb #ba3c0944
@@ -315,7 +324,8 @@ def _choose(records, modalities, label):
 def _weaknesses(far, supervised, per_cell):
     "Message keys of what weakens the answer, the gravest first."
     apart = any(m["distance"] > 2*m["chance"]+.02 for m in far.values())
-    return tuple(k for k, yes in (("weak_population", apart and not supervised), ("weak_few_records", per_cell < RECORDS_PER_CELL)) if yes)
+    grave = (("weak_sparse", per_cell < 1), ("weak_population", apart and not supervised), ("weak_few_records", 1 <= per_cell < RECORDS_PER_CELL))
+    return tuple(k for k, yes in grave if yes)
 
 def _estimates(resampler, res, n, h_y):
     "Name -> Estimate, clipped to what information can be."
