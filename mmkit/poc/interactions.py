@@ -16,7 +16,7 @@ from ..language import register, say
 from ..results import SIGNS, amount, html_table, number
 from ..data.bundled import BUNDLED
 from .parameters import as_path, changed
-from .report import _show, _tag
+from .report import _joined, _show, _tag
 
 # %% ../../nbs/poc/03_interactions.ipynb #f797911e
 register({
@@ -321,7 +321,7 @@ def second_opinion(
     used = result.provenance.parameters["discretise"]; other = "kmeans" if used == "posterior" else "posterior"
     if other == "posterior" and not labels_suffice(records, columns): return []
     again = quantify_interactions(records, columns, clusters=p.clusters, discretise=other, mode=p.mode, max_mismatch=p.max_mismatch, n_boot=p.n_boot, n_null=p.n_null, seed=p.seed, progress=report.progress)
-    cell = lambda v: f"{amount(v.estimate, '')} {SIGNS[v.value]} {report.say(v.value)}"
+    cell = lambda v: f"{SIGNS[v.value]}\u00a0{report.say(v.value)} {_joined(amount(v.estimate, ''))}"
     heads = report.say("quantity"), report.say("second_used", how=report.say(f"discretise_{used}")), report.say(f"discretise_{other}")
     return [dict(zip(heads, (v.text("what", p.language), cell(v), cell(w)))) | {"same": v.value == w.value} for v, w in zip(result.verdicts(policy(p)), again.verdicts(policy(p)))]
 
