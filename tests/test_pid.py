@@ -22,7 +22,7 @@ def test_gates_have_their_published_values(name):
     known = dict(zip(PARTS, GATES[name])) if not isinstance(GATES[name], dict) else GATES[name]
     d, p = decompose(gate(name)), gate(name)
     for part in ("total", "redundancy", "unique_a", "unique_b", "synergy"): assert getattr(d, part) == pytest.approx(known[part], abs=1e-8), part
-    assert synergy_bounds(p.sum(1), p.sum(0), p.sum(2)).lower == pytest.approx(known["synergy_lower"], abs=1e-6)
+    assert synergy_bounds(p.sum(1), p.sum(0), p.sum(2)).lower == pytest.approx(known["synergy_lower"], abs=1e-8)
 
 
 def test_a_thousand_awkward_tables_are_certified_and_consistent():
