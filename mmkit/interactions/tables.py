@@ -205,24 +205,25 @@ def mismatch(
 # %% ../../nbs/interactions/00_tables.ipynb #2fb0a417
 def _start_joint(p_ay, p_by, p_ab):
     "A positive joint table near the three: pairs as observed, label by naive Bayes, a grain everywhere."
-    p_y = p_ay.sum(0)+p_by.sum(0)
-    given = lambda p: (p+1e-3*p_y)/(p+1e-3*p_y).sum(1, keepdims=True)
-    q = given(p_ay)[:, None]*given(p_by)[None]/np.where(p_y > 0, p_y, 1)
-    q = np.where(p_y > 0, q, 0); r = (p_ab+1e-6*p_ab.sum()/p_ab.size)[..., None]*q/q.sum(2, keepdims=True)
-    return r/r.sum()
+    p_y = (p_ay.sum(-2)+p_by.sum(-2))[..., None, :]
+    given = lambda p: (p+1e-3*p_y)/(p+1e-3*p_y).sum(-1, keepdims=True)
+    y = p_y[..., None, :]
+    q = np.where(y > 0, given(p_ay)[..., :, None, :]*given(p_by)[..., None, :, :]/np.where(y > 0, y, 1), 0)
+    r = (p_ab+1e-6/math.prod(p_ab.shape[-2:]))[..., None]*q/q.sum(-1, keepdims=True)
+    return r/r.sum((-3, -2, -1), keepdims=True)
 
 # %% ../../nbs/interactions/00_tables.ipynb #cc6deea7
 def reconcile(
-    n_ay:np.ndarray, # (K_a, k) counts, or probabilities of equal weight
-    n_by:np.ndarray, # (K_b, k)
-    n_ab:np.ndarray, # (K_a, K_b)
+    n_ay:np.ndarray, # (…, K_a, k) counts, or probabilities of equal weight; dimensions in front: many problems at once
+    n_by:np.ndarray, # (…, K_b, k)
+    n_ab:np.ndarray, # (…, K_a, K_b)
     most:int=200, # iterations
     tol:float=1e-6, # stop when no cell moves more
 )->tuple: # p_ay, p_by, p_ab: margins of one joint table
     "The three tables of the most likely joint distribution (expectation-maximisation with a missing column each)."
-    tables, axes = (n_ay, n_by, n_ab), (1, 0, 2)
-    weight = sum(t.sum() for t in tables)
-    r = _start_joint(*(t/t.sum() for t in tables))
+    tables, axes = (n_ay, n_by, n_ab), (-2, -3, -1)
+    weight = sum(t.sum((-2, -1)) for t in tables)[..., None, None, None]
+    r = _start_joint(*(t/t.sum((-2, -1), keepdims=True) for t in tables))
     for _ in range(most):
         factor = 0
         for n, axis in zip(tables, axes):
