@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAIRWISE', 'QUANTITIES', 'RIDGE', 'FEWEST', 'FEWEST_LABELS', 'known_quantities', 'additive_table', 'redraw',
            'half_samples', 'Supervised', 'SemiSupervised', 'Resampled', 'resample', 'InteractionPolicy',
-           'InteractionResult', 'labels_suffice', 'quantify_interactions']
+           'InteractionResult', 'labels_suffice', 'quantify_interactions', 'interactions_from_counts']
 
 # %% ../../nbs/interactions/03_estimate.ipynb #c81b4e7d
 import functools, math, time
@@ -16,7 +16,7 @@ from ..language import register, say
 from ..results import COLOURS, Estimate, Result, Verdict, fonts, judge, kind, new_axes, number, provenance
 from .pid import _decompose, entropy
 from .bounds import _each_entropy, _least_entropy, _many_bounds, additive_logits
-from .tables import MOST_CLUSTERS, PAIRS_PER_CELL, RECORDS_PER_CELL, clusters_for, discretised, mismatch, one_thread, pair_tables, reconcile, total_variation
+from .tables import METHODS, MOST_CLUSTERS, PAIRS_PER_CELL, RECORDS_PER_CELL, PairTables, clusters_for, discretised, mismatch, one_thread, pair_tables, reconcile, total_variation
 
 # %% ../../nbs/interactions/03_estimate.ipynb #dd816190
 PAIRWISE = ("information_a", "information_b", "redundancy", "unique_a", "unique_b", "synergy_lower", "synergy_upper")
@@ -231,7 +231,7 @@ class InteractionResult(Result):
     label_entropy:float # bits; nothing can exceed it
     counts:dict # n_ay, n_by, n_ab, n_aby, clusters_a, clusters_b
     mismatch:dict # margin -> {"distance", "chance"}
-    tables:dict # p_ay, p_by, p_ab: the consistent tables behind the numbers
+    tables:dict # p_ay, p_by, p_ab: the consistent tables behind the numbers; p_aby when there were labelled pairs
     notes:tuple # message keys of what weakens the answer
 
     def estimates(self): return self.quantities
@@ -322,13 +322,29 @@ def labels_suffice(
     sizes = [np.bincount(records.codes[records.present(m) & (records.codes >= 0)], minlength=k) for m in modalities]
     return k <= MOST_CLUSTERS and all(s.min() >= FEWEST_LABELS and s.sum() >= RECORDS_PER_CELL*k*k for s in sizes)
 
-def _codes(records, name, clusters, method, seed):
-    "Codes of one modality and their number."
-    raw = name not in records.features and records.modalities[name].ndim <= 2
-    x = np.where(records.present(name)[:, None], records.numeric(name), np.nan)
+def _present(records, names): return np.logical_and.reduce([records.present(m) for m in names])
+
+def _features(records, names):
+    "Columns of one modality, or of several side by side with equal weight; rows of NaN where any is missing. And: are the units arbitrary?"
+    raw = [m not in records.features and records.modalities[m].ndim <= 2 for m in names]
+    blocks = [records.numeric(m) for m in names]
+    if len(blocks) > 1: blocks = [_standard(x, r) for x, r in zip(blocks, raw)]
+    return np.where(_present(records, names)[:, None], np.concatenate(blocks, 1), np.nan), raw == [True]
+
+def _standard(x, raw):
+    "A block of columns with total variance one; raw columns have arbitrary units and count equally."
+    centred = x-np.nanmean(x, 0)
+    if raw: s = np.nanstd(x, 0); centred = centred[:, s > 0]/s[s > 0]
+    return centred/np.sqrt(np.nansum(np.nanvar(centred, 0)))
+
+def _codes(records, names, clusters, method, seed):
+    "Codes of one modality (or several together) and their number."
+    x, raw = _features(records, names)
     codes, k = discretised(x, records.codes, clusters, method, unit_variance=raw, seed=seed)
-    if k < 2: raise InputError(f"`{name}` has the same value in every record, so it cannot tell anything. Leave it out.")
+    if k < 2: raise InputError(f"`{_name(names)}` has the same value in every record, so it cannot tell anything. Leave it out.")
     return codes, k
+
+def _name(names): return " + ".join(names)
 
 # %% ../../nbs/interactions/03_estimate.ipynb #3bad221d
 def _choose(records, modalities, label):
@@ -340,12 +356,20 @@ def _choose(records, modalities, label):
         if len(names) == 1: raise InputError(f"There is one modality (`{names[0]}`), but interactions need two.")
         if len(names) != 2: raise InputError(f"There are {len(names)} modalities ({', '.join(names)}). Say which two: modalities=('{names[0]}', '{names[-1]}').")
         modalities = names
-    if isinstance(modalities, str) or not hasattr(modalities, "__len__") or len(modalities) != 2: raise InputError(f"`modalities` is {modalities!r}, but two names were expected.")
-    a, b = (check_choice(m, records.names, "modalities") for m in modalities)
-    if a == b: raise InputError(f"`modalities` names `{a}` twice. Choose two different ones.")
+    if isinstance(modalities, str) or not hasattr(modalities, "__len__") or len(modalities) != 2: raise InputError(f"`modalities` is {modalities!r}, but two names were expected, or two lists of names that are joined.")
+    a, b = (_joined(m, records) for m in modalities)
+    if both := [m for m in a if m in b]: raise InputError(f"`modalities` names `{both[0]}` twice. Choose two different ones.")
     if label is not None and label != records.label_name: raise InputError(f"`label` is {label!r}, but these records carry the label `{records.label_name}`.{nearest(label, [records.label_name])}")
-    records.labelled(a), records.labelled(b), records.paired(a, b)  # refuses empty intersections, one class, constant features, in words
+    for m in (*a, *b): records.labelled(m)  # refuses one class and constant features, in words
+    for m in a:
+        for n in b: records.paired(m, n)    # and empty intersections
     return a, b
+
+def _joined(names, records):
+    "A modality, or several that are taken together, as a tuple of names."
+    names = (names,) if isinstance(names, str) else tuple(names)
+    if not names: raise InputError("`modalities` holds an empty list. Name at least one modality.")
+    return tuple(check_choice(m, records.names, "modalities") for m in names)
 
 # %% ../../nbs/interactions/03_estimate.ipynb #6019dfd6
 def _weaknesses(far, supervised, per_cell):
@@ -366,11 +390,11 @@ def _estimates(resampler, res, n, h_y):
 # %% ../../nbs/interactions/03_estimate.ipynb #23f57121
 def quantify_interactions(
     records, # MultimodalRecords
-    modalities=None, # names of two modalities; None when there are just two
+    modalities=None, # two names; or two lists of names, each taken together as one modality; None when there are just two
     label:str|None=None, # name of the label, as a check; the records know it
     *,
     clusters="auto", # clusters for each modality (2..200), or "auto": three records for each cell, at most 20
-    discretise:str="auto", # "posterior" (predicted class, refined), "kmeans" (ignores the label), or "auto": posterior when labels suffice
+    discretise:str="auto", # "posterior" (predicted class, refined), "kmeans" (ignores the label), "quantile" (single columns), or "auto": posterior when labels suffice, else kmeans
     mode:str="auto", # "supervised", "semi-supervised", or "auto": supervised when labelled pairs suffice
     max_mismatch:float=.2, # refuse when samples differ by this much more than chance explains (total variation)
     n_boot:int=200, # half samples for the intervals, at least 50
@@ -383,26 +407,54 @@ def quantify_interactions(
     Semi-supervised bounds: arXiv 2306.04539; decomposition: arXiv 2302.12247; bias correction, null and intervals: see the notebook.
     Raises `InputError` for unknown modalities, one class, no common records, constant features, or samples from different populations."""
     start = time.perf_counter()
-    check_choice(discretise, ("auto", "posterior", "kmeans"), "discretise"); check_choice(mode, ("auto", "supervised", "semi-supervised"), "mode")
-    for v, name in ((n_boot, "n_boot"), (n_null, "n_null")): check_number(v, name, low=50, integer=True)
-    check_number(max_mismatch, "max_mismatch", low=0, high=1); check_number(seed, "seed", low=0, high=2**32-1, integer=True)
+    check_choice(discretise, ("auto", *METHODS), "discretise")
     if clusters == "auto": pass
     elif isinstance(clusters, str): check_choice(clusters, ("auto",), "clusters")
     else: check_number(clusters, "clusters", low=2, high=200, integer=True)
+    check_number(seed, "seed", low=0, high=2**32-1, integer=True); _check_resampling(mode, max_mismatch, n_boot, n_null)
     a, b = _choose(records, modalities, label)
-    method = discretise if discretise != "auto" else "posterior" if labels_suffice(records, (a, b)) else "kmeans"
+    method = discretise if discretise != "auto" else "posterior" if labels_suffice(records, (*a, *b)) else "kmeans"
     t = _tables(records, a, b, clusters, method, seed)
+    parameters = dict(modalities=tuple(m[0] if len(m) == 1 else m for m in (a, b)), label=records.label_name, clusters=clusters, discretise=method)
+    return interactions_from_counts(t, _name(a), _name(b), records.label_name, mode=mode, max_mismatch=max_mismatch, n_boot=n_boot, n_null=n_null, seed=seed, progress=progress,
+                                    parameters=parameters, fingerprint=records.fingerprint, start=start)
+
+# %% ../../nbs/interactions/03_estimate.ipynb #a53d1ff5
+def _check_resampling(mode, max_mismatch, n_boot, n_null):
+    check_choice(mode, ("auto", "supervised", "semi-supervised"), "mode"); check_number(max_mismatch, "max_mismatch", low=0, high=1)
+    for v, name in ((n_boot, "n_boot"), (n_null, "n_null")): check_number(v, name, low=50, integer=True)
+
+def interactions_from_counts(
+    tables:PairTables, # what each sample counted
+    modality_a:str="a", modality_b:str="b", label:str="label", # how to call them
+    *,
+    mode:str="auto", max_mismatch:float=.2, n_boot:int=200, n_null:int=200, seed:int=0, progress=None, # as in `quantify_interactions`
+    parameters:dict|None=None, # further parameters to record
+    fingerprint:str="", # of the data behind the counts
+    start:float|None=None, # when the work began, as `time.perf_counter()`
+)->InteractionResult: # all in bits
+    "The same answer from counts. Raises `InputError` for too few records, one class, or samples from different populations."
+    start = time.perf_counter() if start is None else start
+    _check_resampling(mode, max_mismatch, n_boot, n_null)
+    t = _used_codes(tables)
     supervised, per_cell = _mode(t, mode)
     far = _population(t, supervised, max_mismatch)
     resampler = Supervised(t.n_aby) if supervised else SemiSupervised(t.n_ay, t.n_by, t.n_ab)
     res = resample(resampler, n_boot, n_null, np.random.default_rng(seed), _ticker(progress, 2*n_null+n_boot))
-    parameters = dict(modalities=(a, b), label=records.label_name, clusters=clusters, discretise=method, mode=mode, max_mismatch=max_mismatch, n_boot=n_boot, n_null=n_null)
-    return _result(records, a, b, t, resampler, res, far, per_cell, provenance(start, seed, parameters, records.fingerprint))
+    parameters = {**(parameters or {}), **dict(mode=mode, max_mismatch=max_mismatch, n_boot=n_boot, n_null=n_null)}
+    return _result((modality_a, modality_b, label), t, resampler, res, far, per_cell, provenance(start, seed, parameters, fingerprint))
+
+def _used_codes(t):
+    "Tables without the codes and classes that nothing was counted for."
+    a, b, y = t.n_ay.sum(1)+t.n_ab.sum(1) > 0, t.n_by.sum(1)+t.n_ab.sum(0) > 0, t.n_ay.sum(0)+t.n_by.sum(0) > 0
+    if y.sum() < 2: raise InputError(f"Labelled records show {y.sum()} class{'' if y.sum() == 1 else 'es'}, so there is nothing to tell about the label. Count at least two classes.")
+    if min(a.sum(), b.sum()) < 2: raise InputError("A modality has the same code in every record, so it cannot tell anything. Leave it out, or code it more finely.")
+    return PairTables(t.n_ay[np.ix_(a, y)], t.n_by[np.ix_(b, y)], t.n_ab[np.ix_(a, b)], t.n_aby[np.ix_(a, b, y)])
 
 # %% ../../nbs/interactions/03_estimate.ipynb #a8fbebde
 def _tables(records, a, b, clusters, method, seed):
     "Counts of clusters (or predicted classes) and labels, with unused codes removed."
-    has_a, has_b, has_y = records.present(a), records.present(b), records.codes >= 0
+    has_a, has_b, has_y = _present(records, a), _present(records, b), records.codes >= 0
     k = len(records.classes)
     n = int(clusters) if clusters != "auto" else clusters_for((has_a & has_b).sum(), (has_a & has_b & has_y).sum(), (has_a & has_y).sum(), (has_b & has_y).sum(), k)
     (x, k_a), (z, k_b) = (_codes(records, m, n, method, seed) for m in (a, b))
@@ -440,12 +492,18 @@ def _ticker(progress, total):
     return tick
 
 # %% ../../nbs/interactions/03_estimate.ipynb #ad6f47a6
-def _result(records, a, b, t, resampler, res, far, per_cell, prov):
+def _sizes_by_quantity(t, supervised):
+    "Records behind each quantity."
+    n = {k: int(getattr(t, k).sum()) for k in ("n_ay", "n_by", "n_ab", "n_aby")}
+    if supervised: return n, dict.fromkeys(QUANTITIES, n["n_aby"])
+    both, all_three = min(n["n_ay"], n["n_by"]), min(n["n_ay"], n["n_by"], n["n_ab"])
+    return n, {**dict.fromkeys(PAIRWISE, both), "information_a": n["n_ay"], "information_b": n["n_by"], "synergy_lower": all_three, "synergy_upper": all_three}
+
+def _result(names, t, resampler, res, far, per_cell, prov):
     "Put the result together."
     supervised = isinstance(resampler, Supervised)
-    tables = (t.n_aby.sum(1), t.n_aby.sum(0), t.n_aby.sum(2)) if supervised else _consistent((t.n_ay, t.n_by, t.n_ab))
-    tables = tuple(x/x.sum() for x in tables); h_y = entropy(tables[0].sum(0))
-    sizes = {k: int(getattr(t, k).sum()) for k in ("n_ay", "n_by", "n_ab", "n_aby")}
-    n_of = dict.fromkeys(QUANTITIES, sizes["n_aby"]) if supervised else {q: sizes["n_ay"] if q.endswith("n_a") else sizes["n_by"] if q.endswith("n_b") else min(sizes["n_ay"], sizes["n_by"]) for q in PAIRWISE} | {q: min(sizes["n_ay"], sizes["n_by"], sizes["n_ab"]) for q in ("synergy_lower", "synergy_upper")}
-    return InteractionResult(prov, a, b, records.label_name, "supervised" if supervised else "semi-supervised", _estimates(resampler, res, n_of, h_y), dict(zip(resampler.names, map(float, res.plug_in))),
-        len(records.classes), h_y, sizes | dict(clusters_a=t.n_aby.shape[0], clusters_b=t.n_aby.shape[1]), far, dict(zip(("p_ay", "p_by", "p_ab"), tables)), _weaknesses(far, supervised, per_cell))
+    tables = dict(zip(("p_ay", "p_by", "p_ab"), resampler.tables())); h_y = entropy(tables["p_ay"].sum(0))
+    if supervised: tables["p_aby"] = t.n_aby/t.n_aby.sum()
+    n, n_of = _sizes_by_quantity(t, supervised)
+    return InteractionResult(prov, *names, "supervised" if supervised else "semi-supervised", _estimates(resampler, res, n_of, h_y), dict(zip(resampler.names, map(float, res.plug_in))),
+        t.n_ay.shape[1], h_y, n | dict(clusters_a=t.n_aby.shape[0], clusters_b=t.n_aby.shape[1]), far, tables, _weaknesses(far, supervised, per_cell))
