@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['OPTIONS', 'COST_NAMES', 'PREDICTORS', 'COMPONENTS', 'FOLDS', 'FRACTIONS', 'FEWEST_PER_CLASS', 'EXPONENTS', 'MISFIT',
-           'EXTRAPOLATION', 'PILOT_SHARES', 'FEWEST_PILOT', 'pools', 'hide', 'check_costs', 'compact', 'samples',
-           'class_ranks', 'nested_order', 'measurable', 'fewest', 'log_posterior', 'Scores', 'learning_scores',
-           'accuracy_draws', 'luck', 'nonnegative_fit', 'fit_curve', 'gain_draws', 'extrapolation_spread', 'bracket',
-           'Pilot', 'CollectionOption', 'value_of_information', 'best_pilot', 'CollectionPolicy', 'CollectionPlan',
-           'plan_collection']
+           'EXTRAPOLATION', 'FAR', 'FEWEST_CHECKED', 'PILOT_SHARES', 'FEWEST_PILOT', 'COMPARED', 'SHOWN', 'MOST_GROUPS',
+           'pools', 'hide', 'check_costs', 'compact', 'samples', 'class_ranks', 'nested_order', 'measurable', 'fewest',
+           'log_posterior', 'Scores', 'learning_scores', 'accuracy_draws', 'luck', 'nonnegative_fit', 'fit_curve',
+           'gain_draws', 'growth', 'extrapolation_spread', 'weakness', 'bracket', 'Pilot', 'CollectionOption',
+           'value_of_information', 'best_pilot', 'CollectionPolicy', 'CollectionPlan', 'plan_collection', 'GroupCodes',
+           'permuted', 'tail_p', 'holm', 'proxy', 'Subgroup', 'AuditPolicy', 'SubgroupAudit', 'audit_subgroups']
 
 # %% ../../nbs/interactions/07_collect.ipynb #ae1714b3
 import itertools, math, time
@@ -257,21 +258,28 @@ def gain_draws(
     n_boot:int, # draws
     rng,
     flat:bool=False, # as if more data changed nothing?
-): # (draws,) accuracy now; option -> (draws,) gain; both 0..1
-    "Accuracy of the best predictor now, and what each option adds to it."
+): # predictor -> (draws,) accuracy now; option -> (draws,) gain of the best; both 0..1
+    "Accuracy of each predictor now, and what each option adds to the best of them."
     n = next(iter(scores.values())).right.shape[2]
     drawn, mean = accuracy_draws(scores, rng.multinomial(n, np.full(n, 1/n), size=n_boot).astype(float)), accuracy_draws(scores, np.ones((1, n)))
-    before, later = [], {o: [] for o in after}
+    before, later = {}, {o: [] for o in after}
     for p, s in scores.items():
         noise = luck(s); acc = drawn[p]+rng.normal(size=drawn[p].shape)*noise
         if flat: acc = acc-mean[p]+mean[p][:, [s.full]]
         curve = fit_curve(s.sizes, acc, noise, rng); at = lambda sizes: curve([sizes[m] for m in PREDICTORS[p]])
-        before.append(at(now)); [later[o].append(at(sizes)) for o, sizes in after.items()]
-    best = np.max(before, axis=0)
-    return best, {o: np.max(v, axis=0)-best for o, v in later.items()}
+        before[p] = at(now)
+        for o, sizes in after.items(): later[o].append(at(sizes))
+    best = np.max(list(before.values()), axis=0)
+    return before, {o: np.max(v, axis=0)-best for o, v in later.items()}
 
 # %% ../../nbs/interactions/07_collect.ipynb #34205b91
 EXTRAPOLATION = .2 # records; fitted to simulated worlds that the benchmark does not use
+FAR = 8            # times the present size of a sample; further out the worlds were few and the predictions too low
+FEWEST_CHECKED = 100 # labelled records; the worlds had 100 to 1,000
+
+def growth(now, after)->float: # times
+    "By how much the sample grows that grows most."
+    return max(after[m]/max(now[m], 1) for m in now)
 
 def extrapolation_spread(
     now:dict, # sample -> labelled records
@@ -279,8 +287,11 @@ def extrapolation_spread(
     n:int, # labelled records behind the curves
 )->float: # accuracy, 0..1
     "Standard deviation of a realised gain around its expectation, beyond what the draws show."
-    ratio = max(after[m]/max(now[m], 1) for m in now)
-    return math.sqrt(EXTRAPOLATION*math.log2(max(ratio, 1.))/n)
+    return math.sqrt(EXTRAPOLATION*math.log2(max(growth(now, after), 1.))/n)
+
+def weakness(now, after, n)->str: # message key or ""
+    "What lies outside the range that was checked."
+    return "weak_few_labelled" if n < FEWEST_CHECKED else "weak_far" if growth(now, after) > FAR else ""
 
 # %% ../../nbs/interactions/07_collect.ipynb #a66e683c
 def bracket(
@@ -340,6 +351,8 @@ register({
     "why_no_labels_left_pair": ("no unlabelled record shows both modalities", "両方のモダリティをもつ未ラベルの記録がありません"),
     "why_no_gaps": ("no labelled record lacks “{modality}”", "「{modality}」が欠けているラベル付きの記録がありません"),
     "why_too_dear": ("one unit costs {least}, more than the budget", "1単位の費用が{least}で、予算を超えます"),
+    "weak_few_labelled": ("fewer than 100 labelled records: intervals were not checked there", "ラベル付きの記録が100件未満で、区間の妥当性は未確認です"),
+    "weak_far": ("a sample would grow more than eightfold: the prediction reaches far", "標本が8倍を超えて増えるため、予測の外挿が大きくなります"),
     "bounds_pairs": ("no model can be tested yet: the bracket comes from the interactions, not from a fit", "まだモデルを検証できないため、相互作用から求めた範囲だけを示します"),
     "bounds_nothing": ("no model can be tested yet, and there is too little to bracket it", "まだモデルを検証できず、範囲を絞る材料も足りません"),
 })
@@ -389,20 +402,20 @@ def best_pilot(mean, spread, units, n, price, fixed):
 # %% ../../nbs/interactions/07_collect.ipynb #072ca82e
 def _interval(draws, level): return tuple(float(v) for v in np.quantile(draws, [(1-level)/2, (1+level)/2]))
 
-def _priced(gains, chance, units, cost, fixed, value):
+def _priced(gains, chance, n, units, cost, fixed, value):
     "Fields of an option that need the value of a point; empty without it."
     if value is None: return {}
     net = value*gains-cost; low, high = _interval(net, .9)
-    return dict(net=Estimate(float(net.mean()), low, high, value*chance-cost, len(gains), "better", "", level=.9), p_loss=float((net < 0).mean()),
+    return dict(net=Estimate(float(net.mean()), low, high, value*chance-cost, n, "better", level=.9), p_loss=float((net < 0).mean()),
                 break_even_gain=cost/value if value else math.inf, break_even_price=(value*float(gains.mean())-fixed)/units)
 
-def _measured(name, gains, chance, n, units, price, fixed, value):
+def _measured(name, gains, chance, n, units, price, fixed, value, weak=""):
     "A measured option; `gains` in points."
     cost, (low, high) = fixed+units*price, _interval(gains, .95)
     gain = Estimate(float(gains.mean()), min(low, float(gains.mean())), max(high, float(gains.mean())), float(chance), n, "better", "points")
-    money = _priced(gains, chance, units, cost, fixed, value)
+    money = _priced(gains, chance, n, units, cost, fixed, value)
     pilot = best_pilot(money["net"].value, value*float(gains.std()), units, n, price, fixed) if money else None
-    return CollectionOption(name, "measured", units, cost, gain, pilot=pilot, **money)
+    return CollectionOption(name, "measured", units, cost, gain, pilot=pilot, reason=weak, **money)
 
 # %% ../../nbs/interactions/07_collect.ipynb #7f510488
 def _lean(low, high, rival):
@@ -481,11 +494,11 @@ def _still_needed(option, now, measured, k):
     return min(max(1, fewest(k)-now[PREDICTORS[p][0]]) for p in ("a", "b", "fused") if p not in measured and PREDICTORS[p][0] in OPTIONS[option])
 
 def _draws(scores, now, after, n, n_boot, seed):
-    "Accuracy today, and for each option its gain draws and their chance level; all in points."
+    "Accuracy of each predictor today (0..1), and for each option its gain draws and their chance level in points."
     before, gains = gain_draws(scores, now, after, n_boot, np.random.default_rng([seed, 1]))
     _, null = gain_draws(scores, now, after, n_boot, np.random.default_rng([seed, 1]), flat=True)
     z = np.random.default_rng([seed, 2]).normal(size=n_boot); z = (z-z.mean())/z.std()  # the same luck for every option: they share the records owned today
-    return 100*before, {o: (100*(g+z*extrapolation_spread(now, after[o], n)), 100*null[o].mean()) for o, g in gains.items()}
+    return before, {o: (100*(g+z*extrapolation_spread(now, after[o], n)), 100*null[o].mean()) for o, g in gains.items()}
 
 # %% ../../nbs/interactions/07_collect.ipynb #015cc5ee
 def _today(scores, y, before):
@@ -493,8 +506,8 @@ def _today(scores, y, before):
     n, chance = len(y), 100*np.bincount(y).max()/len(y)
     if not scores: return "", Estimate(chance, chance, chance, chance, n, "better", "points", note="no_predictor")
     level = {p: float(v[0, scores[p].full]) for p, v in accuracy_draws(scores, np.ones((1, n))).items()}
-    low, high = _interval(before, .95); mid = float(before.mean())
-    return max(level, key=level.get), Estimate(mid, low, high, chance, n, "better", "points")
+    best = max(level, key=level.get); draws = 100*before[best]; low, high = _interval(draws, .95)
+    return best, Estimate(float(draws.mean()), low, high, chance, n, "better", "points")
 
 def _options(records, a, b, found, prices, value, scores, now, seed, n_boot, y):
     "Accuracy today, the best predictor, all options, and draws of net values."
@@ -502,7 +515,7 @@ def _options(records, a, b, found, prices, value, scores, now, seed, n_boot, y):
     before, drawn = _draws(scores, now, after, n, n_boot, seed) if scores else (None, {})
     best, today = _today(scores, y, before); price = lambda o: (prices[o], prices["fixed"])
     open_ = [o for o in after if not scores or _opens(o, after[o], now, scores, k)]
-    made = [_measured(o, *drawn[o], n, found[o][0], *price(o), value) for o in after if o not in open_]
+    made = [_measured(o, *drawn[o], n, found[o][0], *price(o), value, weakness(now, after[o], n)) for o in after if o not in open_]
     rival = max([0.]+[o.net.value for o in made if o.net])
     if open_: low, high, why = bracket(records, a, b, seed)
     made += [_bounded(o, 100*low, 100*high, today.value, why, n, found[o][0], *price(o), value, rival, _still_needed(o, now, scores, k)) for o in open_]
@@ -557,10 +570,10 @@ def plan_collection(
     parameters = dict(modalities=(a, b), label=records.label_name, costs=prices, budget=budget, value=value, currency=str(currency), repeats=repeats, n_boot=n_boot)
     return CollectionPlan(provenance(start, seed, parameters, records.fingerprint), a, b, records.label_name, budget, str(currency), value, today, best, options, action, choice, basis, evpi, now)
 
-def _ticker(progress, total):
+def _ticker(progress, total, what="learning curves"):
     "A counter that reports to `progress`."
     done = itertools.count(1)
-    return lambda: progress and progress(next(done), total, "learning curves")
+    return lambda: progress and progress(next(done), total, what)
 
 # %% ../../nbs/interactions/07_collect.ipynb #eb21a063
 register({
@@ -658,7 +671,7 @@ def _plan_verdicts(self, policy=None):
         if o.status not in ("measured", "bounds"): continue
         what, names = _key("gain", o.name, self.modality_a, self.modality_b)
         line, origin = (o.break_even_gain, "origin_user") if self.value else (policy.min_gain, policy.origin)
-        v = judge(what, o.gain, line, origin=origin, **names)
+        v = judge(what, o.gain, line, weak=o.reason or None, origin=origin, **names)
         if o.status == "bounds" and v.value == "not_enough_evidence":
             v = Verdict(v.what, v.value, v.rule, v.threshold, v.estimate, v.origin, *(("next_pilot", {"n": o.pilot.units}) if o.pilot else ("next_cannot_separate", {})), names)
         found.append(v)
@@ -687,3 +700,311 @@ def _plan_plot(self, ax=None, language="en"):
         ax.set_xlabel(say("plot_cost", language)+(f" ({self.currency})" if self.currency else ""), parse_math=False); ax.set_ylabel(say("gain_points", language))
     return ax
 CollectionPlan.plot = _plan_plot
+
+# %% ../../nbs/interactions/07_collect.ipynb #80f508a3
+COMPARED = ("information_a", "information_b", "redundancy", "unique_a", "unique_b", "synergy")
+SHOWN = (*COMPARED, "synergy_lower", "synergy_upper")
+
+def _compared(n_ay, n_by, n_aby):
+    "Plug-in quantities of one group: six from labelled pairs, or five from two pair tables with one label margin."
+    if n_aby is None:
+        y = n_ay.sum(0)+n_by.sum(0); share = lambda n: (n+1e-12)/(n+1e-12).sum(0)
+        d = decompose(np.einsum("ay,by,y->aby", share(n_ay), share(n_by), y/y.sum()))  # only the two pair tables matter for these five
+        return np.array([d.redundancy+d.unique_a, d.redundancy+d.unique_b, d.redundancy, d.unique_a, d.unique_b])
+    d = decompose(n_aby)
+    return np.array([d.redundancy+d.unique_a, d.redundancy+d.unique_b, d.redundancy, d.unique_a, d.unique_b, d.synergy])
+
+# %% ../../nbs/interactions/07_collect.ipynb #a2aabcc0
+@dataclass(frozen=True)
+class GroupCodes:
+    "Everything the audit counts: codes that are the same for all groups."
+    a:np.ndarray; b:np.ndarray; y:np.ndarray; group:np.ndarray # (n,) codes, -1 where missing
+    sizes:tuple # (K_a, K_b, k)
+    pairs:bool # count labelled pairs, or two samples?
+
+    def values(self, rows):
+        "Plug-in quantities of the records in `rows` ((n,) bool)."
+        a, b, y = (np.where(rows, v, -1) for v in (self.a, self.b, self.y)); k_a, k_b, k = self.sizes
+        return _compared(None, None, count(a, k_a, b, k_b, y, k)) if self.pairs else _compared(count(a, k_a, y, k), count(b, k_b, y, k), None)
+    def difference(self, group, g): return self.values(group == g)-self.values((group >= 0) & (group != g))
+
+def permuted(
+    codes:GroupCodes, # what is counted
+    groups, # which groups are compared with their rest
+    n_perm:int, # permutations
+    rng,
+    tick=lambda: None, # called after each permutation
+)->np.ndarray: # (n_perm, groups, quantities) differences
+    "Differences between each group and the rest when group labels mean nothing."
+    known, out = np.flatnonzero(codes.group >= 0), []
+    for _ in range(n_perm):
+        g = codes.group.copy(); g[known] = rng.permutation(g[known])
+        out.append([codes.difference(g, v) for v in groups]); tick()
+    return np.array(out)
+
+# %% ../../nbs/interactions/07_collect.ipynb #b8b732f2
+def tail_p(
+    observed:np.ndarray, # any shape
+    null:np.ndarray, # (draws, *shape)
+)->np.ndarray: # two-sided p-values
+    "Share of draws at least as far from their mean, or a normal tail where fewer than ten are."
+    from scipy.stats import norm
+    mean, spread = null.mean(0), null.std(0, ddof=1); far = np.abs(observed-mean)
+    share, beyond = (1+(np.abs(null-mean) >= far-1e-12).sum(0))/(1+len(null)), (np.abs(null-mean) >= far-1e-12).sum(0)
+    tail = 2*norm.sf(far/np.where(spread > 0, spread, 1))
+    return np.where(spread <= 1e-12, 1., np.where(beyond >= 10, share, np.minimum(share, tail)))
+
+def holm(p:np.ndarray): # (m,) -> adjusted p-values, and the level each interval needs
+    "Holm's step-down correction."
+    order, m = np.argsort(p), len(p); factor = np.empty(m); factor[order] = m-np.arange(m)
+    adjusted = np.empty(m); adjusted[order] = np.minimum(np.maximum.accumulate(p[order]*factor[order]), 1)
+    return adjusted, 1-.05/factor
+
+# %% ../../nbs/interactions/07_collect.ipynb #2e802750
+def proxy(
+    x:np.ndarray, # (n, d) features, NaN rows where missing
+    group:np.ndarray, # (n,) group codes, -1 where unknown
+    seed:int=0, # folds
+)->Estimate: # balanced accuracy, 0..1
+    "Cross-validated balanced accuracy of guessing the group."
+    from sklearn.linear_model import LogisticRegression
+    there = _seen(x) & (group >= 0); x, g = x[there], group[there]; sizes = np.bincount(g); used = np.flatnonzero(sizes >= FEWEST_PER_CLASS)
+    keep = np.isin(g, used); x, g = x[keep], g[keep]; rng = np.random.default_rng(seed); fold = class_ranks(g, rng) % FOLDS
+    if len(used) < 2: return Estimate(math.nan, 0., 1., math.nan, len(g), "more", note="few_groups")
+    hit = np.zeros(len(g))
+    with one_thread():
+        for f in range(FOLDS):
+            m = LogisticRegression(max_iter=200, class_weight="balanced").fit(x[fold != f], g[fold != f]); hit[fold == f] = m.predict(x[fold == f]) == g[fold == f]
+    rate, n, c = np.array([hit[g == v].mean() for v in used]), sizes[used], len(used)
+    value, spread = float(rate.mean()), math.sqrt(((rate*(1-rate)+.25/n)/n).sum())/c
+    return Estimate(value, max(0., value-1.96*spread), min(1., value+1.96*spread), 1/c, len(g), "more", p_value=1-NormalDist().cdf((value-1/c)/spread))
+
+# %% ../../nbs/interactions/07_collect.ipynb #3d015ab4
+@kind
+@dataclass(frozen=True)
+class Subgroup:
+    "One group of records."
+    name:str # value of the attribute
+    n:int # records
+    usable:int # labelled pairs, or the smaller labelled sample
+    coverage:dict # what -> share of its records that have it
+    quantities:dict # name -> Estimate in bits; empty when there are too few records
+    differences:dict # name -> Estimate: this group minus all others, bits; interval and p-value corrected after Holm
+    reason:str = "" # message key: why there are no quantities
+
+    @property
+    def flags(self)->tuple: return tuple(q for q, e in self.differences.items() if e.p_value < .05 and (e.low > 0 or e.high < 0))
+
+@kind
+@dataclass(frozen=True)
+class AuditPolicy:
+    "Thresholds for the verdicts of `audit_subgroups`."
+    max_bits:float = .05 # a difference below this does not matter
+    proxy_margin:float = .1 # balanced accuracy above chance that makes a modality a proxy
+    origin:str = "origin_convention" # message key: who chose the thresholds
+
+    def __post_init__(self): check_number(self.max_bits, "max_bits", low=0); check_number(self.proxy_margin, "proxy_margin", low=0, high=1)
+
+# %% ../../nbs/interactions/07_collect.ipynb #e4438865
+@dataclass(frozen=True, repr=False)
+class SubgroupAudit(Result):
+    "The same question for every group of records."
+    by:str; modality_a:str; modality_b:str; label:str # names
+    mode:str # "supervised" (labelled pairs) or "semi-supervised"
+    groups:tuple # Subgroup
+    proxies:dict # modality -> Estimate: balanced accuracy of guessing the group from it
+    clusters:tuple # codes of a and b
+    min_n:int # fewest usable records of a group that is compared
+    unknown:int # records without a group
+
+    @property
+    def flagged(self)->tuple: return tuple((g.name, q) for g in self.groups for q in g.flags)
+    def group(self, name): return next(g for g in self.groups if g.name == check_choice(name, [g.name for g in self.groups], "group"))
+    def estimates(self): return {f"{g.name}: {q}": e for g in self.groups for q, e in g.quantities.items()} | {f"proxy: {m}": e for m, e in self.proxies.items()}
+
+# %% ../../nbs/interactions/07_collect.ipynb #9a1a3725
+MOST_GROUPS = 20
+
+def _group_codes(records, by):
+    "Names of the groups and the code of each record, -1 where unknown."
+    if not records.groups: raise InputError("These records carry no groups. Pass groups={'name': values} when you build them.")
+    values = records.groups[check_choice(by, records.groups, "by")]
+    known = np.array([v is not None and v == v and str(v) != "" for v in values.tolist()])
+    names, codes = np.unique(values[known].astype(str), return_inverse=True)
+    if len(names) < 2: raise InputError(f"`{by}` has {len(names)} different value{'' if len(names) == 1 else 's'}, but at least two groups are needed for a comparison.")
+    if len(names) > MOST_GROUPS: raise InputError(f"`{by}` has {len(names):,} different values, but at most {MOST_GROUPS} groups can be compared. Merge them first, for example into ranges.")
+    out = np.full(len(values), -1); out[known] = codes
+    return names.tolist(), out
+
+def _usable(records, a, b, group, g):
+    "(labelled pairs, smaller labelled sample, pairs) of a group, and classes it shows."
+    rows = (group == g); y = rows & (records.codes >= 0); has_a, has_b = records.present(a), records.present(b)
+    return int((y & has_a & has_b).sum()), int(min((y & has_a).sum(), (y & has_b).sum())), int((rows & has_a & has_b).sum()), len(np.unique(records.codes[y]))
+
+# %% ../../nbs/interactions/07_collect.ipynb #685587cb
+def _common_codes(records, a, b, group, audited, use, pairs, clusters, seed):
+    "The same codes for all groups, as many as the smallest audited group can bear."
+    k = len(records.classes); least = [min(use[g][i] for g in audited) for i in range(3)]
+    n = clusters_for(least[2], least[0] if pairs else 0, least[1], least[1], k) if clusters == "auto" else check_number(clusters, "clusters", low=2, high=200, integer=True)
+    method = "posterior" if labels_suffice(records, (a, b)) else "kmeans"; found = []
+    for m in (a, b): found.append(discretised(np.where(records.present(m)[:, None], records.numeric(m), np.nan), records.codes, n, method, unit_variance=m not in records.features, seed=seed))
+    (x, k_a), (z, k_b) = found
+    return GroupCodes(x, z, records.codes, group, (k_a, k_b, k), pairs)
+
+def _as_records(codes, rows):
+    "Common codes of the records in `rows` as records that `quantify_interactions` reads."
+    column = lambda v: np.where(v[rows] >= 0, v[rows], np.nan).astype(float)
+    return MultimodalRecords({"a": column(codes.a), "b": column(codes.b)}, label=[None if v < 0 else int(v) for v in codes.y[rows]])
+
+# %% ../../nbs/interactions/07_collect.ipynb #acc64f8c
+def _quantities(codes, rows, n_boot, n_null, seed):
+    "Corrected estimates of the records in `rows`, or {} and why not."
+    import warnings
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a code that is constant inside one group is a finding here, not a weakness
+            r = quantify_interactions(_as_records(codes, rows), ("a", "b"), clusters=max(2, *codes.sizes[:2]), discretise="kmeans", mode="supervised" if codes.pairs else "semi-supervised", n_boot=n_boot, n_null=n_null, seed=seed)
+    except InputError: return {}
+    return {q: r.quantities[q] for q in SHOWN if q in r.quantities}
+
+def _spread(e): return max(e.high-e.value, e.value-e.low)/1.96
+
+def _difference(mine, rest, least, p, level):
+    "Estimate of a difference with the interval at the level that Holm asks for."
+    d = mine.value-rest.value; half = NormalDist().inv_cdf(.5+level/2)*max(math.hypot(_spread(mine), _spread(rest)), least)
+    return Estimate(d, d-half, d+half, 0., mine.n, "more", "bits", float(p), float(level))
+
+# %% ../../nbs/interactions/07_collect.ipynb #c8b234c7
+def _compare(codes, audited, estimates, n_perm, rng, tick):
+    "group -> quantity -> Estimate of the difference to the rest."
+    usable = [g for g in audited if estimates[g][0] and estimates[g][1]]
+    mirrored = len(usable) == 2 and len(np.unique(codes.group[codes.group >= 0])) == 2; asked = usable[:1] if mirrored else usable
+    if not asked: return {}
+    null = permuted(codes, asked, n_perm, rng, tick); seen = np.array([codes.difference(codes.group, g) for g in asked])
+    adjusted, level = (v.reshape(seen.shape) for v in holm(tail_p(seen, null).ravel())); spread = null.std(0, ddof=1); out = {}
+    for g in usable:
+        i = 0 if mirrored else asked.index(g); mine, rest = estimates[g]
+        out[g] = {q: _difference(mine[q], rest[q], spread[i, j], adjusted[i, j], level[i, j]) for j, q in enumerate(COMPARED[:seen.shape[1]])}
+    return out
+
+# %% ../../nbs/interactions/07_collect.ipynb #733ce9a8
+def audit_subgroups(
+    records, # MultimodalRecords with groups
+    by:str, # name of the attribute in `records.groups`
+    *,
+    modalities=None, # names of two modalities; None when there are just two
+    label:str|None=None, # name of the label, as a check
+    min_n:int=50, # fewest usable records of a group that is compared
+    clusters="auto", # codes for each modality, or "auto": what the smallest compared group can bear
+    n_boot:int=100, # half samples for the intervals
+    n_null:int=100, # data sets for the bias correction
+    n_perm:int=200, # permutations of the group labels, at least 100
+    seed:int=0, # codes, resampling, permutations
+    progress=None, # called as progress(done, total, what)
+)->SubgroupAudit: # in bits, with differences beyond noise flagged
+    """Do the modalities tell the same about every group?
+
+    Decomposition: arXiv 2302.12247; permutation of group labels; Holm, Scandinavian Journal of Statistics 6 (1979).
+    Raises `InputError` for an unknown attribute, fewer than two or more than 20 groups, and when no group is large enough."""
+    start = time.perf_counter(); a, b = _which(records, modalities, label)
+    for v, name, low in ((min_n, "min_n", 20), (n_boot, "n_boot", 50), (n_null, "n_null", 50), (n_perm, "n_perm", 100), (seed, "seed", 0)): check_number(v, name, low=low, integer=True)
+    names, group = _group_codes(records, by); use = {g: _usable(records, a, b, group, g) for g in range(len(names))}
+    pairs = any(u[0] >= min_n and u[3] > 1 for u in use.values())
+    fits = lambda u: u[3] > 1 and (u[0] >= min_n if pairs else min(u[:3][1:]) >= min_n)
+    audited = [g for g in use if fits(use[g])]
+    if not audited: raise InputError(f"No group of `{by}` has {min_n} usable records (the largest has {max(max(u[:2]) for u in use.values())}). Merge groups, lower `min_n`, or collect more.")
+    codes = _common_codes(records, a, b, group, audited, use, pairs, clusters, seed); tick = _ticker(progress, len(audited)+n_perm, "subgroups")
+    estimates = {}
+    for g in audited: estimates[g] = tuple(_quantities(codes, rows, n_boot, n_null, seed) for rows in (group == g, (group >= 0) & (group != g))); tick()
+    differences = _compare(codes, audited, estimates, n_perm, np.random.default_rng([seed, 3]), tick)
+    made = tuple(_subgroup(records, a, b, group, g, name, use[g], pairs, g in audited, estimates.get(g), differences.get(g, {})) for g, name in enumerate(names))
+    proxies = {m: proxy(compact(np.where(records.present(m)[:, None], records.numeric(m), np.nan)), group, seed) for m in (a, b)}
+    parameters = dict(by=by, modalities=(a, b), label=records.label_name, min_n=min_n, clusters=clusters, n_boot=n_boot, n_null=n_null, n_perm=n_perm)
+    return SubgroupAudit(provenance(start, seed, parameters, records.fingerprint), by, a, b, records.label_name, "supervised" if pairs else "semi-supervised", made, proxies, codes.sizes[:2], min_n, int((group < 0).sum()))
+
+def _subgroup(records, a, b, group, g, name, use, pairs, audited, estimates, differences):
+    "Put one group together."
+    rows = group == g; has_a, has_b, has_y = (v[rows] for v in (records.present(a), records.present(b), records.codes >= 0))
+    coverage = {a: float(has_a.mean()), b: float(has_b.mean()), records.label_name: float(has_y.mean()), "labelled pairs": float((has_a & has_b & has_y).mean())}
+    reason = "" if estimates and estimates[0] else "audit_no_value" if audited else "audit_one_class" if use[3] < 2 else "audit_too_few"
+    return Subgroup(name, int(rows.sum()), use[0] if pairs else use[1], coverage, estimates[0] if estimates else {}, differences, reason)
+
+# %% ../../nbs/interactions/07_collect.ipynb #779d6727
+register({
+    "audit_too_few": ("too few usable records", "使える記録が少なすぎます"),
+    "audit_one_class": ("only one class of the label", "ラベルが1種類しかありません"),
+    "audit_no_value": ("a modality has one value only in this group or in the rest", "この集団またはそれ以外で、モダリティの値が1種類しかありません"),
+    "audit_group": ("group", "集団"), "audit_difference": ("difference to the rest", "他の集団との差"), "audit_beyond": ("beyond noise", "誤差を超える差"),
+    "yes": ("yes", "はい"), "no": ("no", "いいえ"),
+    "audit_none": ("No difference between the groups of “{by}” goes beyond noise ({compared} of {groups} groups could be compared).", "「{by}」の集団間に誤差を超える差はありません（{groups}集団のうち{compared}集団を比較）。"),
+    "audit_found": ("{n} differences between the groups of “{by}” go beyond noise; the largest: {what} is {d} bits [{low}, {high}] away from the rest in group “{group}” ({compared} of {groups} groups could be compared).",
+                    "「{by}」の集団間に誤差を超える差が{n}件あります。最大の差：集団「{group}」の{what}は他と{d}ビット[{low}, {high}]異なります（{groups}集団のうち{compared}集団を比較）。"),
+    "audit_proxy": ("“{modality}” tells the group apart with balanced accuracy {value} [{low}, {high}] (chance {chance}).", "「{modality}」から集団を推定できる度合い（均衡正解率）は{value}[{low}, {high}]です（偶然水準{chance}）。"),
+    "audit_gap": ("difference of group “{group}” to the rest: {what}", "集団「{group}」と他の差：{what}"),
+    "audit_guess": ("balanced accuracy of guessing “{by}” from “{modality}”", "「{modality}」から「{by}」を推定する均衡正解率"),
+})
+_KEYS = {"information_a": "known_from", "information_b": "known_from", "redundancy": "shared_of", "unique_a": "private_of", "unique_b": "private_of", "synergy": "joint_of", "synergy_lower": "joint_lower", "synergy_upper": "joint_upper"}
+
+def _what(audit, quantity, language="en"):
+    "A quantity in words."
+    return say(_KEYS[quantity], language, modality=audit.modality_a if quantity.endswith("_a") else audit.modality_b, a=audit.modality_a, b=audit.modality_b)
+
+# %% ../../nbs/interactions/07_collect.ipynb #b7737dd4
+def _audit_summary(self, language="en"):
+    "Which groups differ, and whether a modality gives the group away."
+    compared = sum(bool(g.differences) for g in self.groups); common = dict(by=self.by, compared=compared, groups=len(self.groups))
+    if self.flagged:
+        name, q = max(self.flagged, key=lambda f: abs(self.group(f[0]).differences[f[1]].value)); e = self.group(name).differences[q]
+        text = say("audit_found", language, n=len(self.flagged), what=_what(self, q, language), d=number(e.value), low=number(e.low), high=number(e.high), group=name, **common)
+    else: text = say("audit_none", language, **common)
+    known = [say("audit_proxy", language, modality=m, value=number(e.value, 2), low=number(e.low, 2), high=number(e.high, 2), chance=number(e.chance, 2)) for m, e in self.proxies.items() if not math.isnan(e.value)]
+    return " ".join([text, *known])
+
+def _audit_html(self, language="en"):
+    "One row for each group and quantity; groups that are too small with the reason."
+    heads = [say(k, language) for k in ("audit_group", "records", "quantity", "value", "audit_difference", "p_value", "audit_beyond")]; rows = []
+    span = lambda e: f"{number(e.value)} [{number(e.low)}, {number(e.high)}]"
+    for g in self.groups:
+        if not g.quantities: rows.append((g.name, f"{g.usable:,}", say(g.reason, language), "–", "–", "–", "–"))
+        for q, e in g.quantities.items():
+            d = g.differences.get(q); rows.append((g.name, f"{g.usable:,}", _what(self, q, language), span(e), span(d) if d else "–", number(d.p_value) if d else "–", say("yes" if q in g.flags else "no", language) if d else "–"))
+    return html_table([dict(zip(heads, r)) for r in rows], self.summary(language))
+SubgroupAudit.summary, SubgroupAudit._repr_html_ = _audit_summary, _audit_html
+
+# %% ../../nbs/interactions/07_collect.ipynb #457969c2
+def _audit_frame(self):
+    "One row for each group and quantity (pandas)."
+    import pandas as pd
+    rows = []
+    for g in self.groups:
+        base = dict(group=g.name, n=g.n, usable=g.usable, **{f"has {k}": v for k, v in g.coverage.items()}, reason=say(g.reason) if g.reason else "")
+        for q, e in (g.quantities or {"": None}).items():
+            d = g.differences.get(q); rows.append(base | dict(quantity=q, value=e.value if e else math.nan, low=e.low if e else math.nan, high=e.high if e else math.nan) | (dict(difference=d.value, difference_low=d.low, difference_high=d.high, p_value=d.p_value, flag=q in g.flags) if d else {}))
+    return pd.DataFrame(rows)
+
+def _audit_verdicts(self, policy=None):
+    "Is each difference smaller than what matters, and does no modality give the group away?"
+    policy, found = policy or AuditPolicy(), []
+    for g in self.groups:
+        for q, d in g.differences.items():
+            low = 0. if d.low <= 0 <= d.high else min(abs(d.low), abs(d.high)); size = Estimate(abs(d.value), low, max(abs(d.low), abs(d.high)), 0., d.n, "worse", "bits", d.p_value, d.level)
+            found.append(judge("audit_gap", size, policy.max_bits, good="below", origin=policy.origin, group=g.name, what=_what(self, q)))
+    found += [judge("audit_guess", e, e.chance+policy.proxy_margin, good="below", origin=policy.origin, by=self.by, modality=m) for m, e in self.proxies.items() if not math.isnan(e.value)]
+    return tuple(found)
+SubgroupAudit.to_frame, SubgroupAudit.verdicts = _audit_frame, _audit_verdicts
+
+# %% ../../nbs/interactions/07_collect.ipynb #1cac4ba0
+def _audit_plot(self, ax=None, language="en"):
+    "Differences to the rest with intervals; filled marks go beyond noise."
+    with fonts(language):
+        shown = [g for g in self.groups if g.differences]; ax = new_axes(ax, (7.2, 1.4+.9*max(1, len(shown))))
+        for i, g in enumerate(shown):
+            for j, (q, e) in enumerate(g.differences.items()):
+                at = i+.13*(j-2.5); c = COLOURS[j if j < 6 else 7]
+                ax.plot([e.low, e.high], [at, at], color=c, lw=1.3)
+                ax.plot(e.value, at, "osD^v<"[j], color=c, mfc=c if q in g.flags else "white", ms=6, label=_what(self, q, language) if i == 0 else None)
+        ax.axvline(0, color="black", lw=.8); ax.set_yticks(range(len(shown)), [g.name[:30] for g in shown], parse_math=False); ax.invert_yaxis()
+        ax.set_xlabel(f"{say('audit_difference', language)} ({say('bits', language)})"); ax.spines[["top", "right"]].set_visible(False)
+        if shown: ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+SubgroupAudit.plot = _audit_plot
