@@ -274,6 +274,7 @@ class Result:
     def estimates(self)->dict: raise NotImplementedError("a room's result lists its headline numbers here")
     def verdicts(self, policy=None)->tuple: raise NotImplementedError("a room's result judges its own numbers")
     def plot(self, ax=None, language="en"): raise NotImplementedError("a room's result draws itself")
+    def name_of(self, key, language="en")->str: return key # a headline number in the words of the room
     def summary(self, language="en")->str: return "; ".join(f"{k} {v!r}" for k, v in self.estimates().items())
     def __repr__(self): return f"{type(self).__name__}: {self.summary()}"
 
@@ -286,7 +287,7 @@ def _result_frame(self):
 def _result_html(self, language="en"):
     heads = [say(k, language) for k in ("quantity", "value", "interval", "chance", "records")]
     unit = lambda e: " "+(say("bits", language) if e.unit == "bits" else e.unit) if e.unit else ""
-    rows = [dict(zip(heads, (k, number(e.value)+unit(e), f"{number(e.low)} – {number(e.high)}", number(e.chance), f"{e.n:,}"))) for k, e in self.estimates().items()]
+    rows = [dict(zip(heads, (self.name_of(k, language), number(e.value)+unit(e), f"{number(e.low)} – {number(e.high)}", number(e.chance), f"{e.n:,}"))) for k, e in self.estimates().items()]
     return html_table(rows, type(self).__name__)
 Result.to_frame, Result._repr_html_ = _result_frame, _result_html
 
