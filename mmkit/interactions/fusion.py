@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ANSWERS', 'FUSIONS', 'RANK', 'TOKENS', 'WIDTH', 'BATCH', 'PATIENCE', 'RATE', 'DECAY', 'SLACKS', 'WEIGHT', 'MARKERS',
-           'beyond_additive', 'FusionAdvice', 'recommend_fusion', 'FusionMethod', 'FusionModel', 'train_fusion',
-           'corrected_interval', 'FusionPolicy', 'FusionComparison', 'compare_fusions']
+           'beyond_additive', 'labelled_pairs_needed', 'FusionAdvice', 'recommend_fusion', 'FusionMethod',
+           'FusionModel', 'train_fusion', 'corrected_interval', 'FusionPolicy', 'FusionComparison', 'compare_fusions']
 
 # %% ../../nbs/interactions/06_fusion.ipynb #22b05990
 import contextlib, functools, math, time
@@ -22,18 +22,16 @@ from .tables import RECORDS_PER_CELL
 def beyond_additive(
     result:InteractionResult, # from `quantify_interactions`
 )->Estimate: # bits; without labelled pairs the value is NaN and the interval is a bracket
-    "Information that no sum of two scores can use: synergy minus its least possible value, D of the notebook."
+    "Information that no sum of two scores can use, D of the notebook."
     if not isinstance(result, InteractionResult):
         raise InputError(f"`result` is a {type(result).__name__}, but the result of quantify_interactions(records, …) was expected.")
-    q = result.quantities; low = q["synergy_lower"]
+    q = result.quantities
     if "beyond_additive" in q: return q["beyond_additive"]
-    if "synergy" not in q: return Estimate(math.nan, 0., max(0., q["synergy_upper"].high-low.low), math.nan, low.n, unit="bits", note="weak_single_mode")
-    s = q["synergy"]
-    return Estimate(max(0., s.value-low.value), max(0., s.low-low.high), max(0., s.high-low.low), s.chance, s.n, unit="bits")
+    low, high = q["synergy_lower"], q["synergy_upper"]
+    return Estimate(math.nan, 0., max(0., high.high-low.low), math.nan, low.n, unit="bits", note="weak_single_mode")
 
 # %% ../../nbs/interactions/06_fusion.ipynb #7b505d19
 register({
-    "beyond_additive_of": ("information about “{label}” that adding up the scores of “{a}” and “{b}” cannot use", "「{a}」と「{b}」のスコアの足し合わせでは使えない「{label}」の情報"),
     "advice_simple": ("Simple fusion is enough", "単純な融合で十分です"),
     "advice_complex": ("Complex fusion is justified", "複雑な融合を使う根拠があります"),
     "advice_not_enough_evidence": ("Not enough evidence for simple or complex fusion", "単純な融合と複雑な融合のどちらを選ぶか、判断材料が不足しています"),
@@ -51,11 +49,21 @@ register({
 def _hint(q, answer, threshold):
     "Message key of the family that fits, and the methods to try first."
     if answer == "complex": return "hint_joint", ("tensor", "gated", "attention", "concat")
-    joint = q.get("synergy", q["synergy_upper"]).high
-    for other, method in (("unique_b", "only_a"), ("unique_a", "only_b")):
-        if q[other].high+joint < threshold: return "hint_single", (method, "additive")
+    for other, method in (("b", "only_a"), ("a", "only_b")):
+        most = q[f"added_by_{other}"].high if f"added_by_{other}" in q else q[f"unique_{other}"].high+q["synergy_upper"].high
+        if most < threshold: return "hint_single", (method, "additive")
     private = q["unique_a"].value+q["unique_b"].value+q["synergy_lower"].value
     return ("hint_shared", ("agreement", "additive")) if q["redundancy"].value > private else ("hint_private", ("additive",))
+
+# %% ../../nbs/interactions/06_fusion.ipynb #7180f2f8
+def labelled_pairs_needed(
+    codes:tuple, # (K_a, K_b)
+    n_classes:int, # values of the label
+    threshold:float, # bits
+)->int:
+    "Labelled pairs after which the interval of D is likely to leave the threshold, unless D lies close to it."
+    cells = RECORDS_PER_CELL*codes[0]*codes[1]*(n_classes-1)
+    return max(cells, math.ceil(8*1.96**2/(threshold*math.log(2)))) if threshold > 0 else cells
 
 # %% ../../nbs/interactions/06_fusion.ipynb #12ba9dff
 ANSWERS = {"pass": "complex", "warn": "complex", "fail": "simple", "not_enough_evidence": "not_enough_evidence"}
@@ -66,7 +74,7 @@ class FusionAdvice(Result):
     modality_a:str; modality_b:str; label:str # names
     evidence:dict # name -> Estimate in bits; "beyond_additive" decides
     codes:tuple # (K_a, K_b) codes the features were cut into
-    pairs_needed:int # labelled pairs with which the interval means something
+    n_classes:int # values of the label
     notes:tuple # message keys of what weakens the interaction result
     policy:InteractionPolicy # threshold and who chose it
 
@@ -85,8 +93,8 @@ class FusionAdvice(Result):
 def _judged(advice, policy):
     "The verdict on D, with the warnings of the interaction result kept."
     d, weak = advice.evidence["beyond_additive"], advice.notes[0] if advice.notes else None
-    v = judge("beyond_additive_of", d, policy.min_bits, weak=weak, origin=policy.origin, a=advice.modality_a, b=advice.modality_b, label=advice.label)
-    pairs = {"n": advice.pairs_needed}
+    v = judge("beyond_additive_of", d, policy.min_bits, weak=weak, origin=policy.origin, a=advice.modality_a, b=advice.modality_b)
+    pairs = {"n": labelled_pairs_needed(advice.codes, advice.n_classes, policy.min_bits)}
     if "weak_sparse" in advice.notes: return replace(v, value="not_enough_evidence", next_step="next_sparse", next_values=pairs)
     if v.value == "not_enough_evidence" and math.isnan(d.value): return replace(v, next_step="next_label_pairs", next_values=pairs)
     return replace(v, next_step="next_weak", next_values={"assumption": weak}) if weak and v.value == "fail" else v
@@ -101,18 +109,18 @@ def recommend_fusion(
     Guideline: arXiv 2306.04539 (complexity, six data sets) and 2302.12247 (families); that D and not S decides is derived in this notebook.
     Raises `InputError` when `result` is anything else than an `InteractionResult`."""
     start, policy, q = time.perf_counter(), policy or InteractionPolicy(), {"beyond_additive": beyond_additive(result)}
-    q |= {k: result.quantities[k] for k in ("synergy", "synergy_lower", "synergy_upper", "redundancy", "unique_a", "unique_b") if k in result.quantities}
+    q |= {k: result.quantities[k] for k in ("synergy", "synergy_lower", "synergy_upper", "redundancy", "unique_a", "unique_b", "added_by_a", "added_by_b") if k in result.quantities}
     c = result.counts["clusters_a"], result.counts["clusters_b"]
     prov = provenance(start, result.provenance.seed, dict(policy=policy), result.provenance.fingerprint)
-    return FusionAdvice(prov, result.modality_a, result.modality_b, result.label, q, c, RECORDS_PER_CELL*c[0]*c[1]*(result.n_classes-1), result.notes, policy)
+    return FusionAdvice(prov, result.modality_a, result.modality_b, result.label, q, c, result.n_classes, result.notes, policy)
 
 # %% ../../nbs/interactions/06_fusion.ipynb #17f4cecd
 def _advice_summary(self, language="en"):
     "The answer, its number, where to start, the hint and the limit, in one paragraph."
-    d, listed = self.evidence["beyond_additive"], ", ".join(f"{m}" for m in self.methods)
+    d, listed = self.evidence["beyond_additive"], ("、" if language == "ja" else ", ").join(self.methods)
     return say("advice_summary", language, answer=say(f"advice_{self.answer}", language), d=amount(d, say("bits", language)), threshold=number(self.policy.min_bits),
         origin=say(self.policy.origin, language), methods=listed, hint=say(self.hint, language), limit=say("advice_limit", language, k_a=self.codes[0], k_b=self.codes[1]))
-FusionAdvice.summary = _advice_summary
+FusionAdvice.summary, FusionAdvice.name_of = _advice_summary, InteractionResult.name_of
 
 # %% ../../nbs/interactions/06_fusion.ipynb #e79baa4e
 def _advice_plot(self, ax=None, language="en"):
@@ -441,7 +449,6 @@ class FusionPolicy:
 register({
     "gain_fusion": ("gain in accuracy of fusing “{a}” and “{b}” over the better single one", "「{a}」と「{b}」の融合による、良い方の単一モダリティに対する正解率の向上"),
     "gain_complex": ("gain in accuracy of complex over simple fusion of “{a}” and “{b}”", "「{a}」と「{b}」の複雑な融合による、単純な融合に対する正解率の向上"),
-    "fusion_accuracy": ("accuracy of {method}", "{method}の正解率"),
     "fusion_axis": ("cross-validated accuracy (higher is better)", "交差検証による正解率(大きいほど良い)"),
     "fusion_single": ("single modality", "単一モダリティ"), "fusion_simple": ("simple fusion", "単純な融合"), "fusion_complex": ("complex fusion", "複雑な融合"),
     "summary_fusion": ("Predicting “{label}” from {n} records: best single modality {single}; {gains}.", "{n}件から「{label}」を予測した結果、単一モダリティの正解率は{single}です。{gains}。"),
@@ -457,13 +464,14 @@ class FusionComparison(Result):
     log_loss:dict # method or pick -> Estimate, bits for each record
     over_single:dict # method or pick -> Estimate: accuracy minus that of the pick `single`, fold by fold
     over_simple:dict # the same against the pick `simple`
+    bits_over_simple:dict # method or pick -> Estimate: log-loss of the pick `simple` minus its own, bits; for `complex` what D predicts
     picked:dict # family -> method picked by inner validation in each fold
     n:int; n_left_out:int; n_unlabelled:int # labelled pairs used, records without them, pairs used without label
     folds:int; repeats:int; groups:str|None # how records were split
     notes:tuple # message keys of what weakens the answer
 
     def estimates(self):
-        parts = dict(accuracy=self.accuracy, log_loss=self.log_loss, over_single=self.over_single, over_simple=self.over_simple)
+        parts = dict(accuracy=self.accuracy, log_loss=self.log_loss, over_single=self.over_single, over_simple=self.over_simple, bits_over_simple=self.bits_over_simple)
         return {f"{part}.{m}": e for part, found in parts.items() for m, e in found.items()}
 
 # %% ../../nbs/interactions/06_fusion.ipynb #9bafc67e
@@ -565,10 +573,11 @@ def _comparison(records, names, methods, runs, y, sizes, folds, repeats, groups,
     picks = _picks(methods, runs[2]); j = np.arange(runs.shape[1]); ratio, n = 1/(folds-1), sizes[0]
     value = [dict(zip(methods, r.T)) | {f: r[j, c] for f, c in picks.items()} for r in runs[:2]]
     share = np.bincount(y)/n; share = share[share > 0]
-    against = lambda ref: {m: v-value[0][ref] for m, v in value[0].items() if m != ref} if ref in picks else {}
-    difference = lambda ref: _fold_estimates(against(ref), ratio, n, 0., higher_is="better", ceiling=1)
+    against = lambda ref, v, sign=1: {m: sign*(x-v[ref]) for m, x in v.items() if m != ref} if ref in picks else {}
+    difference = lambda ref: _fold_estimates(against(ref, value[0]), ratio, n, 0., higher_is="better", ceiling=1)
+    bits = _fold_estimates(against("simple", value[1], -1), ratio, n, 0., higher_is="better", unit="bits", floor=-math.inf)
     return FusionComparison(prov, *names, records.label_name, _fold_estimates(value[0], ratio, n, float(share.max()), higher_is="better", floor=0, ceiling=1),
-        _fold_estimates(value[1], ratio, n, float(-(share*np.log2(share)).sum()), higher_is="worse", unit="bits", floor=0), difference("single"), difference("simple"),
+        _fold_estimates(value[1], ratio, n, float(-(share*np.log2(share)).sum()), higher_is="worse", unit="bits", floor=0), difference("single"), difference("simple"), bits,
         {f: tuple(methods[i] for i in c) for f, c in picks.items()}, *sizes, folds, repeats, groups, ("weak_few_test",) if n < 100 else ())
 
 # %% ../../nbs/interactions/06_fusion.ipynb #44af3e9a
@@ -586,6 +595,23 @@ def _comparison_summary(self, language="en"):
     gains = "; ".join(say(f"summary_gain_{k}", language, gain=amount(e)) for k, e in found if e is not None)
     return say("summary_fusion", language, label=self.label, n=f"{self.n:,}", single=amount(self.accuracy["single"]), gains=gains or "–")
 FusionComparison.verdicts, FusionComparison.summary = _comparison_verdicts, _comparison_summary
+
+# %% ../../nbs/interactions/06_fusion.ipynb #f27b0720
+def _comparison_html(self, language="en"):
+    "One row for each method: accuracy, log-loss, and the gains over the picks."
+    parts = (("accuracy", self.accuracy), ("log_loss", self.log_loss), ("over_single", self.over_single), ("over_simple", self.over_simple))
+    name = lambda m: m if m in FUSIONS else say(f"fusion_{m}", language)+" *"
+    rows = [{say("fusion_method", language): name(m)} | {say(f"fusion_{k}", language): amount(found[m]) if m in found else "–" for k, found in parts} for m in self.accuracy]
+    return html_table(rows, say("fusion_caption", language, label=self.label, n=f"{self.n:,}", left=f"{self.n_left_out:,}", chance=number(self.accuracy["single"].chance)))
+FusionComparison._repr_html_ = _comparison_html
+
+register({
+    "fusion_method": ("method", "手法"), "fusion_accuracy": ("accuracy", "正解率"), "fusion_log_loss": ("log-loss (bits, lower is better)", "対数損失(ビット、小さいほど良い)"),
+    "fusion_over_single": ("gain in accuracy over the single modality *", "単一モダリティ*に対する正解率の向上"), "fusion_over_simple": ("gain in accuracy over simple fusion *", "単純な融合*に対する正解率の向上"),
+    "fusion_fusion": ("any fusion", "いずれかの融合"),
+    "fusion_caption": ("Predicting “{label}”, cross-validated on {n} labelled pairs ({left} records left out); chance accuracy {chance}; 95 % intervals; * picked in each fold by inner validation",
+                       "「{label}」の予測({n}件のラベル付きペアで交差検証、{left}件は対象外)。正解率の偶然水準は{chance}、95 %区間つき。*は各分割内の検証で選択した手法"),
+})
 
 # %% ../../nbs/interactions/06_fusion.ipynb #10ee27cb
 MARKERS = {"single": "o", "simple": "s", "complex": "^"}
