@@ -37,6 +37,9 @@ register({
     "advice_not_enough_evidence": ("Not enough evidence for simple or complex fusion", "単純な融合と複雑な融合のどちらを選ぶか、判断材料が不足しています"),
     "advice_summary": ("{answer}: adding up two scores leaves {d} unused (threshold {threshold} bits, {origin}). Start with: {methods}. {hint} {limit}",
                        "{answer}。2つのスコアを足し合わせる方法では、{d}が使われずに残ります(しきい値{threshold}ビット、{origin})。最初に試す手法：{methods}。{hint}{limit}"),
+    "advice_measured": ("This was measured with networks on the features themselves.", "これは特徴量そのものを使うネットワークで測定した結果です。"),
+    "next_compare": ("The codes leave little beyond addition, but a joint effect finer than the codes would not show. Compare networks on the features: compare_fusions(records).",
+                     "コードの上では足し合わせで十分ですが、コードより細かい組み合わせの効果は現れません。compare_fusions(records)で特徴量そのものを使うネットワークを比べてください。"),
     "advice_limit": ("This speaks of the {k_a} × {k_b} codes the features were cut into: a joint effect finer than the codes is not seen.",
                      "これは特徴量を{k_a}×{k_b}個のコードに区切ったうえでの結果です。コードより細かい組み合わせの効果は捉えられません。"),
     "hint_joint": ("Hint: joint-only information asks for a model that sees both inputs together.", "目安：相乗情報には、両方の入力を同時に見るモデルが向いています。"),
@@ -46,10 +49,13 @@ register({
 })
 
 # %% ../../nbs/interactions/06_fusion.ipynb #07d8a44d
+def _deciding(q): return "measured" if "measured" in q else "beyond_additive"
+
 def _hint(q, answer, threshold):
     "Message key of the family that fits, and the methods to try first."
-    if answer == "complex": return "hint_joint", ("tensor", "gated", "attention", "concat")
+    if answer == "complex" or answer == "not_enough_evidence" and q[_deciding(q)].value > threshold: return "hint_joint", ("tensor", "gated", "attention", "concat")
     for other, method in (("b", "only_a"), ("a", "only_b")):
+        if answer != "simple": break
         most = q[f"added_by_{other}"].high if f"added_by_{other}" in q else q[f"unique_{other}"].high+q["synergy_upper"].high
         if most < threshold: return "hint_single", (method, "additive")
     private = q["unique_a"].value+q["unique_b"].value+q["synergy_lower"].value
@@ -72,10 +78,11 @@ ANSWERS = {"pass": "complex", "warn": "complex", "fail": "simple", "not_enough_e
 class FusionAdvice(Result):
     "Simple fusion, complex fusion, or not enough evidence, and what that rests on."
     modality_a:str; modality_b:str; label:str # names
-    evidence:dict # name -> Estimate in bits; "beyond_additive" decides
+    evidence:dict # name -> Estimate in bits; "measured" decides when there is one, else "beyond_additive"
     codes:tuple # (K_a, K_b) codes the features were cut into
+    exact:bool # are the codes known to be the values themselves?
     n_classes:int # values of the label
-    notes:tuple # message keys of what weakens the interaction result
+    notes:tuple # message keys of what weakens the deciding number
     policy:InteractionPolicy # threshold and who chose it
 
     def estimates(self): return self.evidence
@@ -92,46 +99,73 @@ class FusionAdvice(Result):
 # %% ../../nbs/interactions/06_fusion.ipynb #42fe68be
 def _judged(advice, policy):
     "The verdict on D, with the warnings of the interaction result kept."
-    d, weak = advice.evidence["beyond_additive"], advice.notes[0] if advice.notes else None
+    decides = _deciding(advice.evidence); d, weak = advice.evidence[decides], advice.notes[0] if advice.notes else None
     v = judge("beyond_additive_of", d, policy.min_bits, weak=weak, origin=policy.origin, a=advice.modality_a, b=advice.modality_b)
     pairs = {"n": labelled_pairs_needed(advice.codes, advice.n_classes, policy.min_bits)}
     if "weak_sparse" in advice.notes: return replace(v, value="not_enough_evidence", next_step="next_sparse", next_values=pairs)
     if v.value == "not_enough_evidence" and math.isnan(d.value): return replace(v, next_step="next_label_pairs", next_values=pairs)
+    if v.value == "fail" and decides == "beyond_additive" and not advice.exact: return replace(v, value="not_enough_evidence", next_step="next_compare")
     return replace(v, next_step="next_weak", next_values={"assumption": weak}) if weak and v.value == "fail" else v
 
 # %% ../../nbs/interactions/06_fusion.ipynb #4c8ab237
+def _exact(result, records):
+    "Are the codes of both modalities the values themselves? Refuses records that the result was not computed from."
+    if records is None: return False
+    if getattr(records, "fingerprint", None) != result.provenance.fingerprint: raise InputError("`records` are not those that `result` was computed from (their fingerprints differ). Pass the same records, or leave them out.")
+    x = [records.numeric(m)[records.present(m)] for m in (result.modality_a, result.modality_b)]
+    sizes = result.counts["clusters_a"], result.counts["clusters_b"]
+    return all(len(np.unique(v[:, 0])) <= k and len(np.unique(v, axis=0)) <= k for v, k in zip(x, sizes))
+
+# %% ../../nbs/interactions/06_fusion.ipynb #83023abd
 def recommend_fusion(
     result:InteractionResult, # from `quantify_interactions`
     policy:InteractionPolicy|None=None, # threshold in bits and its origin; .05 bits by default
+    *,
+    records=None, # the same records, to see whether the codes are the values themselves
+    comparison=None, # `FusionComparison` of the same modalities; what networks measured on the features then decides
 )->FusionAdvice:
     """Simple or complex fusion, judged by what adding up two scores cannot use.
 
     Guideline: arXiv 2306.04539 (complexity, six data sets) and 2302.12247 (families); that D and not S decides is derived in this notebook.
-    Raises `InputError` when `result` is anything else than an `InteractionResult`."""
-    start, policy, q = time.perf_counter(), policy or InteractionPolicy(), {"beyond_additive": beyond_additive(result)}
-    q |= {k: result.quantities[k] for k in ("synergy", "synergy_lower", "synergy_upper", "redundancy", "unique_a", "unique_b", "added_by_a", "added_by_b") if k in result.quantities}
-    c = result.counts["clusters_a"], result.counts["clusters_b"]
+    Raises `InputError` when `result` is anything else than an `InteractionResult`, and for records or a comparison that do not belong to it."""
+    start, policy, q, notes = time.perf_counter(), policy or InteractionPolicy(), {"beyond_additive": beyond_additive(result)}, result.notes
+    if comparison is not None: q, notes = {"measured": _measured(result, comparison)} | q, comparison.notes
+    wanted = ("synergy", "synergy_lower", "synergy_upper", "redundancy", "unique_a", "unique_b", "added_by_a", "added_by_b")
+    q |= {k: result.quantities[k] for k in wanted if k in result.quantities}
     prov = provenance(start, result.provenance.seed, dict(policy=policy), result.provenance.fingerprint)
-    return FusionAdvice(prov, result.modality_a, result.modality_b, result.label, q, c, result.n_classes, result.notes, policy)
+    return FusionAdvice(prov, result.modality_a, result.modality_b, result.label, q, (result.counts["clusters_a"], result.counts["clusters_b"]), _exact(result, records), result.n_classes, notes, policy)
+
+# %% ../../nbs/interactions/06_fusion.ipynb #1781c49c
+def _measured(result, comparison):
+    "What networks measured: log-loss of simple minus complex fusion, bits."
+    if not isinstance(comparison, FusionComparison): raise InputError(f"`comparison` is a {type(comparison).__name__}, but the result of compare_fusions(records, …) was expected.")
+    ours, theirs = ((r.modality_a, r.modality_b, r.label) for r in (result, comparison))
+    if ours != theirs: raise InputError(f"`comparison` is about {theirs}, but `result` is about {ours}. Compare the same modalities and label.")
+    if "complex" not in comparison.bits_over_simple: raise InputError("`comparison` lacks a simple or a complex method. Compare at least one of each, for example `additive` and `gated`.")
+    return comparison.bits_over_simple["complex"]
 
 # %% ../../nbs/interactions/06_fusion.ipynb #17f4cecd
 def _advice_summary(self, language="en"):
     "The answer, its number, where to start, the hint and the limit, in one paragraph."
-    d, listed = self.evidence["beyond_additive"], ("、" if language == "ja" else ", ").join(self.methods)
+    decides = _deciding(self.evidence); d, listed = self.evidence[decides], ("、" if language == "ja" else ", ").join(self.methods)
     return say("advice_summary", language, answer=say(f"advice_{self.answer}", language), d=amount(d, say("bits", language)), threshold=number(self.policy.min_bits),
-        origin=say(self.policy.origin, language), methods=listed, hint=say(self.hint, language), limit=say("advice_limit", language, k_a=self.codes[0], k_b=self.codes[1]))
-FusionAdvice.summary, FusionAdvice.name_of = _advice_summary, InteractionResult.name_of
+        origin=say(self.policy.origin, language), methods=listed, hint=say(self.hint, language),
+        limit=say("advice_measured", language) if decides == "measured" else "" if self.exact else say("advice_limit", language, k_a=self.codes[0], k_b=self.codes[1])).rstrip()
+
+def _advice_name(self, key, language="en"): return say("measured_of", language) if key == "measured" else InteractionResult.name_of(self, key, language)
+FusionAdvice.summary, FusionAdvice.name_of = _advice_summary, _advice_name
+register({"measured_of": ("the same, measured with networks", "同じ量をネットワークで測定した値")})
 
 # %% ../../nbs/interactions/06_fusion.ipynb #e79baa4e
 def _advice_plot(self, ax=None, language="en"):
     "The deciding interval against its threshold."
-    d, t = self.evidence["beyond_additive"], self.policy.min_bits
+    d, t = self.evidence[_deciding(self.evidence)], self.policy.min_bits
     with fonts(language):
         ax = new_axes(ax, (6.4, 1.5))
         ax.plot([d.low, d.high], [0, 0], color=COLOURS[0], lw=6, solid_capstyle="butt")
         if not math.isnan(d.value): ax.plot(d.value, 0, "o", color="white", mec="black", ms=7, zorder=3)
         ax.axvline(t, color="black", ls="--", lw=1); ax.annotate(f"{say('threshold', language)} {number(t, 2)}", (t, .6), xytext=(4, 0), textcoords="offset points", va="center")
-        ax.set_yticks([]); ax.set_ylim(-1, 1); ax.set_xlim(0, max(1.15*d.high, 2*t)); ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.set_yticks([]); ax.set_ylim(-1, 1); ax.set_xlim(min(0, 1.15*d.low), max(1.15*d.high, 2*t)); ax.spines[["top", "right", "left"]].set_visible(False)
         ax.set_xlabel(say("advice_axis", language)); ax.set_title(say(f"advice_{self.answer}", language), fontsize=10, loc="left")
     return ax
 FusionAdvice.plot = _advice_plot
