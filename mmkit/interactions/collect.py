@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['OPTIONS', 'COST_NAMES', 'PREDICTORS', 'COMPONENTS', 'FOLDS', 'FRACTIONS', 'FEWEST_PER_CLASS', 'EXPONENTS', 'MISFIT',
-           'EXTRAPOLATION', 'FAR', 'FEWEST_CHECKED', 'PILOT_SHARES', 'FEWEST_PILOT', 'COMPARED', 'SHOWN', 'MOST_GROUPS',
-           'pools', 'hide', 'check_costs', 'compact', 'samples', 'class_ranks', 'nested_order', 'measurable', 'fewest',
-           'log_posterior', 'Scores', 'learning_scores', 'accuracy_draws', 'luck', 'nonnegative_fit', 'fit_curve',
-           'gain_draws', 'growth', 'extrapolation_spread', 'weakness', 'bracket', 'Pilot', 'CollectionOption',
-           'value_of_information', 'best_pilot', 'CollectionPolicy', 'CollectionPlan', 'plan_collection', 'GroupCodes',
-           'permuted', 'tail_p', 'holm', 'proxy', 'Subgroup', 'AuditPolicy', 'SubgroupAudit', 'audit_subgroups']
+           'EXTRAPOLATION', 'UNTOUCHED', 'FAR', 'FEWEST_CHECKED', 'PILOT_SHARES', 'FEWEST_PILOT', 'COMPARED', 'SHOWN',
+           'MOST_GROUPS', 'pools', 'hide', 'check_costs', 'compact', 'samples', 'class_ranks', 'nested_order',
+           'measurable', 'fewest', 'log_posterior', 'Scores', 'learning_scores', 'accuracy_draws', 'luck',
+           'nonnegative_fit', 'fit_curve', 'hurdles', 'gain_draws', 'growth', 'extrapolation_spread', 'weakness',
+           'bracket', 'Pilot', 'CollectionOption', 'value_of_information', 'best_pilot', 'CollectionPolicy',
+           'CollectionPlan', 'plan_collection', 'GroupCodes', 'permuted', 'tail_p', 'holm', 'proxy', 'Subgroup',
+           'AuditPolicy', 'SubgroupAudit', 'audit_subgroups']
 
 # %% ../../nbs/interactions/07_collect.ipynb #ae1714b3
 import itertools, math, time
@@ -114,7 +115,7 @@ def measurable(
 )->bool:
     "Are there enough records for a learning curve?"
     counts = np.asarray(counts); k = int((counts > 0).sum())
-    return bool(k > 1 and counts.min() >= FEWEST_PER_CLASS and len(_steps((FOLDS-1)/FOLDS*counts.sum(), k)) >= 3)
+    return bool(k > 1 and np.sort(counts)[-2] >= FEWEST_PER_CLASS and len(_steps((FOLDS-1)/FOLDS*counts.sum(), k)) >= 3)
 
 def fewest(k:int)->int: # classes -> records
     "The fewest records, in equal classes, that are measurable."
@@ -228,7 +229,7 @@ def nonnegative_fit(
     weights:np.ndarray, # (points,) inverse variances
 ): # (draws, c) coefficients, none negative; (draws,) weighted squared misfit
     "Least squares without negative coefficients, by trying every subset of columns."
-    root, best, coef = np.sqrt(weights), np.full(len(y), np.inf), np.zeros((len(y), design.shape[1]))
+    root, best, coef = np.sqrt(weights), (y*y*weights).sum(1), np.zeros((len(y), design.shape[1]))  # all zero, to begin with
     for some in itertools.chain.from_iterable(itertools.combinations(range(design.shape[1]), r) for r in range(1, design.shape[1]+1)):
         d = design[:, some]*root[:, None]; c = (y*root) @ np.linalg.pinv(d).T; misfit = ((y*root-c @ d.T)**2).sum(1)
         better = (c >= 0).all(1) & (misfit < best)
@@ -251,6 +252,21 @@ def fit_curve(
     return lambda n: 1-coef[:, 0]-(coef[:, 1:]*(np.asarray(n, float)/top)**-exponent[:, None]).sum(1)
 
 # %% ../../nbs/interactions/07_collect.ipynb #902d6fd0
+def hurdles(
+    scores:dict, # predictor -> Scores
+    drawn:dict, # predictor -> (draws, points) accuracy on reweighted records
+)->dict: # predictor -> accuracy by which it must be ahead of the better single modality, 0 for that one
+    "One standard error of the difference to the better single modality."
+    level = {p: drawn[p][:, s.full] for p, s in scores.items()}; single = max((p for p in level if p in "ab"), key=lambda p: level[p].mean())
+    return {p: float((v-level[single]).std()) for p, v in level.items()}
+
+def _tested_on(p): return "pair" if p in ("late", "fused") else p
+
+def _chosen(accuracy, hurdle):
+    "(draws,) position of the predictor that is put to work; `accuracy` (predictors, draws)."
+    return np.argmax(accuracy-np.asarray(hurdle)[:, None], axis=0)
+
+# %% ../../nbs/interactions/07_collect.ipynb #fd06794b
 def gain_draws(
     scores:dict, # predictor -> Scores
     now:dict, # sample -> labelled records there are
@@ -258,22 +274,26 @@ def gain_draws(
     n_boot:int, # draws
     rng,
     flat:bool=False, # as if more data changed nothing?
-): # predictor -> (draws,) accuracy now; option -> (draws,) gain of the best; both 0..1
-    "Accuracy of each predictor now, and what each option adds to the best of them."
+): # predictor -> (draws,) accuracy now; option -> (draws,) gain; option -> (draws,) bool: does the purchase touch the predictor at work?
+    "Accuracy of each predictor now, and what each option adds to the one at work; all 0..1."
     n = next(iter(scores.values())).right.shape[2]
     drawn, mean = accuracy_draws(scores, rng.multinomial(n, np.full(n, 1/n), size=n_boot).astype(float)), accuracy_draws(scores, np.ones((1, n)))
-    before, later = {}, {o: [] for o in after}
+    hurdle, before, later = hurdles(scores, drawn), {}, {o: [] for o in after}
     for p, s in scores.items():
         noise = luck(s); acc = drawn[p]+rng.normal(size=drawn[p].shape)*noise
         if flat: acc = acc-mean[p]+mean[p][:, [s.full]]
         curve = fit_curve(s.sizes, acc, noise, rng); at = lambda sizes: curve([sizes[m] for m in PREDICTORS[p]])
         before[p] = at(now)
         for o, sizes in after.items(): later[o].append(at(sizes))
-    best = np.max(list(before.values()), axis=0)
-    return before, {o: np.max(v, axis=0)-best for o, v in later.items()}
+    gains, touched, start = {}, {}, np.array(list(before.values())); draws = np.arange(n_boot); first = start[_chosen(start, list(hurdle.values())), draws]
+    for o, sizes in after.items():
+        end = np.array(later[o]); pick = _chosen(end, [h*math.sqrt(now[_tested_on(p)]/sizes[_tested_on(p)]) for p, h in hurdle.items()])
+        gains[o], touched[o] = end[pick, draws]-first, np.array([any(sizes[m] > now[m] for m in PREDICTORS[p]) for p in scores])[pick]
+    return before, gains, touched
 
 # %% ../../nbs/interactions/07_collect.ipynb #34205b91
 EXTRAPOLATION = .2 # records; fitted to simulated worlds that the benchmark does not use
+UNTOUCHED = .5     # share of that spread for a draw in which the predictor at work does not depend on the purchase; same worlds
 FAR = 8            # times the present size of a sample; further out the worlds were few and the predictions too low
 FEWEST_CHECKED = 100 # labelled records; the worlds had 100 to 1,000
 
@@ -354,7 +374,8 @@ register({
     "weak_few_labelled": ("fewer than 100 labelled records: intervals were not checked there", "ラベル付きの記録が100件未満で、区間の妥当性は未確認です"),
     "weak_far": ("a sample would grow more than eightfold: the prediction reaches far", "標本が8倍を超えて増えるため、予測の外挿が大きくなります"),
     "bounds_pairs": ("no model can be tested yet: the bracket comes from the interactions, not from a fit", "まだモデルを検証できないため、相互作用から求めた範囲だけを示します"),
-    "bounds_nothing": ("no model can be tested yet, and there is too little to bracket it", "まだモデルを検証できず、範囲を絞る材料も足りません"),
+    "bounds_nothing": ("no model can be tested yet, and nothing usable brackets it", "まだモデルを検証できず、範囲を絞る材料も足りません"),
+    "bounds_too_small": ("no model could be tested even after this purchase, so no gain could be shown", "この購入の後もモデルを検証できず、効果を示せません"),
 })
 _WHY_EMPTY = {"label_a": "why_no_labels_left_one", "label_b": "why_no_labels_left_one", "label_pair": "why_no_labels_left_pair", "collect_a": "why_no_gaps", "collect_b": "why_no_gaps"}
 
@@ -395,7 +416,7 @@ def value_of_information(
 
 def best_pilot(mean, spread, units, n, price, fixed):
     "The part of an option whose knowledge exceeds its cost by most, or None when the option is too small to be split."
-    sizes = {round(f*units) for f in PILOT_SHARES} - set(range(FEWEST_PILOT))
+    sizes = {round(f*units) for f in PILOT_SHARES if price} - set(range(FEWEST_PILOT))  # what costs nothing needs no trial
     make = lambda p: (lambda w: Pilot(p, fixed+p*price, w, .5*w, 1.5*w))(value_of_information(mean, spread*math.sqrt(p/(p+n))))
     return max(map(make, sorted(sizes)), key=lambda p: p.worth-p.cost, default=None)
 
@@ -495,18 +516,19 @@ def _still_needed(option, now, measured, k):
 
 def _draws(scores, now, after, n, n_boot, seed):
     "Accuracy of each predictor today (0..1), and for each option its gain draws and their chance level in points."
-    before, gains = gain_draws(scores, now, after, n_boot, np.random.default_rng([seed, 1]))
-    _, null = gain_draws(scores, now, after, n_boot, np.random.default_rng([seed, 1]), flat=True)
+    before, gains, touched = gain_draws(scores, now, after, n_boot, np.random.default_rng([seed, 1]))
+    _, null, _ = gain_draws(scores, now, after, n_boot, np.random.default_rng([seed, 1]), flat=True)
     z = np.random.default_rng([seed, 2]).normal(size=n_boot); z = (z-z.mean())/z.std()  # the same luck for every option: they share the records owned today
-    return before, {o: (100*(g+z*extrapolation_spread(now, after[o], n)), 100*null[o].mean()) for o, g in gains.items()}
+    return before, {o: (100*(g+z*np.where(touched[o], 1, UNTOUCHED)*extrapolation_spread(now, after[o], n)), 100*null[o].mean()) for o, g in gains.items()}
 
 # %% ../../nbs/interactions/07_collect.ipynb #015cc5ee
-def _today(scores, y, before):
+def _today(scores, y, before, n_boot=200):
     "The best predictor today and its accuracy in points, with what the largest class alone would give."
     n, chance = len(y), 100*np.bincount(y).max()/len(y)
     if not scores: return "", Estimate(chance, chance, chance, chance, n, "better", "points", note="no_predictor")
+    weights = np.random.default_rng(0).multinomial(n, np.full(n, 1/n), size=n_boot).astype(float); hurdle = hurdles(scores, accuracy_draws(scores, weights))
     level = {p: float(v[0, scores[p].full]) for p, v in accuracy_draws(scores, np.ones((1, n))).items()}
-    best = max(level, key=level.get); draws = 100*before[best]; low, high = _interval(draws, .95)
+    best = max(level, key=lambda p: level[p]-hurdle[p]); draws = 100*before[best]; low, high = _interval(draws, .95)
     return best, Estimate(float(draws.mean()), low, high, chance, n, "better", "points")
 
 def _options(records, a, b, found, prices, value, scores, now, seed, n_boot, y):
@@ -518,7 +540,8 @@ def _options(records, a, b, found, prices, value, scores, now, seed, n_boot, y):
     made = [_measured(o, *drawn[o], n, found[o][0], *price(o), value, weakness(now, after[o], n)) for o in after if o not in open_]
     rival = max([0.]+[o.net.value for o in made if o.net])
     if open_: low, high, why = bracket(records, a, b, seed)
-    made += [_bounded(o, 100*low, 100*high, today.value, why, n, found[o][0], *price(o), value, rival, _still_needed(o, now, scores, k)) for o in open_]
+    if open_ and 100*high < today.high: low, high, why = 0., 1., "bounds_nothing"  # contradicted by what is reached today: the codes lose too much
+    made += [_bounded(o, 100*low, 100*high if _opens(o, after[o], now, scores, k) else 0., today.value, why if _opens(o, after[o], now, scores, k) else "bounds_too_small", n, found[o][0], *price(o), value, rival, _still_needed(o, now, scores, k)) for o in open_]
     made += [CollectionOption(o, "impossible", reason=why, facts=facts) for o, (units, why, facts) in found.items() if not units]
     nets = [value*drawn[o.name][0]-o.cost for o in made if o.status == "measured"] if value is not None else []
     return best, today, made, nets
@@ -940,7 +963,7 @@ register({
     "audit_found": ("{n} differences between the groups of “{by}” go beyond noise; the largest: {what} is {d} bits [{low}, {high}] away from the rest in group “{group}” ({compared} of {groups} groups could be compared).",
                     "「{by}」の集団間に誤差を超える差が{n}件あります。最大の差：集団「{group}」の{what}は他と{d}ビット[{low}, {high}]異なります（{groups}集団のうち{compared}集団を比較）。"),
     "audit_proxy": ("“{modality}” tells the group apart with balanced accuracy {value} [{low}, {high}] (chance {chance}).", "「{modality}」から集団を推定できる度合い（均衡正解率）は{value}[{low}, {high}]です（偶然水準{chance}）。"),
-    "audit_gap": ("difference of group “{group}” to the rest: {what}", "集団「{group}」と他の差：{what}"),
+    "audit_gap": ("difference of group “{group}” to the rest: {quantity}", "集団「{group}」と他の差：{quantity}"),
     "audit_guess": ("balanced accuracy of guessing “{by}” from “{modality}”", "「{modality}」から「{by}」を推定する均衡正解率"),
 })
 _KEYS = {"information_a": "known_from", "information_b": "known_from", "redundancy": "shared_of", "unique_a": "private_of", "unique_b": "private_of", "synergy": "joint_of", "synergy_lower": "joint_lower", "synergy_upper": "joint_upper"}
@@ -988,7 +1011,7 @@ def _audit_verdicts(self, policy=None):
     for g in self.groups:
         for q, d in g.differences.items():
             low = 0. if d.low <= 0 <= d.high else min(abs(d.low), abs(d.high)); size = Estimate(abs(d.value), low, max(abs(d.low), abs(d.high)), 0., d.n, "worse", "bits", d.p_value, d.level)
-            found.append(judge("audit_gap", size, policy.max_bits, good="below", origin=policy.origin, group=g.name, what=_what(self, q)))
+            found.append(judge("audit_gap", size, policy.max_bits, good="below", origin=policy.origin, group=g.name, quantity=_what(self, q)))
     found += [judge("audit_guess", e, e.chance+policy.proxy_margin, good="below", origin=policy.origin, by=self.by, modality=m) for m, e in self.proxies.items() if not math.isnan(e.value)]
     return tuple(found)
 SubgroupAudit.to_frame, SubgroupAudit.verdicts = _audit_frame, _audit_verdicts
