@@ -10,13 +10,13 @@ __all__ = ['FOUR', 'STRENGTHS', 'MOST_MISCALIBRATION', 'MOST_NOISE', 'FADING', '
 
 # %% ../../nbs/interactions/04_accuracy.ipynb #7ea0f796
 import math, time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import numpy as np
 from ..checks import InputError, check_array, check_choice, check_number, check_paired, warn_weak, where
 from ..language import register, say
 from ..results import COLOURS, Estimate, Result, Verdict, fonts, judge, kind, new_axes, number, provenance
-from .bounds import MOST_ENTRIES, accuracy_bounds, check_three, disagreement_bound, margin_matrix, published_accuracy_bounds, synergy_bounds
-from .estimate import InteractionResult, additive_table, quantify_interactions
+from .bounds import MOST_ENTRIES, accuracy_bounds, check_three, disagreement_bound, margin_matrix, published_accuracy_bounds
+from .estimate import InteractionResult, additive_table
 from .pid import decompose
 from .tables import RECORDS_PER_CELL, count, mismatch, one_thread, reconcile
 
@@ -52,10 +52,12 @@ def guaranteed_accuracy(
 )->Guaranteed:
     "Smallest accuracy of the best classifier over all joint tables, with a rule that attains it. `InputError` for tables that do not fit together."
     from scipy.optimize import linprog
-    t = check_three(p_ay, p_by, p_ab); t = t if max(m["distance"] for m in mismatch(*t).values()) < 1e-9 else reconcile(*t, most=2000, tol=1e-10); sizes = (*t[2].shape, t[0].shape[1]); m, n = sizes[0]*sizes[1], math.prod(sizes)
+    t = check_three(p_ay, p_by, p_ab)
+    if max(m["distance"] for m in mismatch(*t).values()) > 1e-9: t = reconcile(*t, most=2000, tol=1e-10)
+    sizes = (*t[2].shape, t[0].shape[1]); n = math.prod(sizes)
     if n > MOST_ENTRIES: return _single_rule(t)
-    A, below = _programme(sizes)
-    found = linprog(np.r_[np.zeros(n), np.ones(m)], A_ub=below, b_ub=np.zeros(n), A_eq=A, b_eq=np.concatenate([x.ravel() for x in t]), bounds=(0, None), method="highs")
+    A, below = _programme(sizes); cost = np.r_[np.zeros(n), np.ones(t[2].size)]; masses = np.concatenate([x.ravel() for x in t])
+    found = linprog(cost, A_ub=below, b_ub=np.zeros(n), A_eq=A, b_eq=masses, bounds=(0, None), method="highs")
     if found.x is None: return _single_rule(t)  # rounding left no feasible point: fall back to what always holds
     rule = np.maximum(-found.ineqlin.marginals.reshape(sizes), 0); rule[..., 0] += rule.sum(2) <= 0  # an empty cell may have no price
     cuts = np.cumsum([x.size for x in t])[:-1]
@@ -76,9 +78,9 @@ def table_accuracies(
 # %% ../../nbs/interactions/04_accuracy.ipynb #49bd9975
 def _new_tables(r, counts, supervised, rng):
     "Three tables of another sample from the joint table `r`."
-    if supervised: c = rng.multinomial(counts["n_aby"], (r/r.sum()).ravel()).reshape(r.shape).astype(float); t = (c.sum(1), c.sum(0), c.sum(2))
-    else: t = tuple(rng.multinomial(counts[n], (x/x.sum()).ravel()).reshape(x.shape).astype(float) for n, x in zip(("n_ay", "n_by", "n_ab"), (r.sum(1), r.sum(0), r.sum(2))))
-    return reconcile(*t, most=60)
+    margins = lambda x: (x.sum(1), x.sum(0), x.sum(2)); draw = lambda n, x: rng.multinomial(n, (x/x.sum()).ravel()).reshape(x.shape).astype(float)
+    if supervised: return reconcile(*margins(draw(counts["n_aby"], r)), most=60)
+    return reconcile(*(draw(counts[n], x) for n, x in zip(("n_ay", "n_by", "n_ab"), margins(r))), most=60)
 
 def _from_tables(result, n_boot, rng):
     "Accuracies and gains from the tables of a result: values, then one row for each redraw."
@@ -288,19 +290,20 @@ def _information(result):
     union = min((ends(q["information_a"], q["unique_b"]), ends(q["information_b"], q["unique_a"])), key=lambda e: e[2]-e[1])
     return tuple(tuple(map(cut, union+ends(q[s]))) for s in ("synergy_lower", "synergy_upper"))
 
-def _carry(info, end, result, chance, n):
-    "An interval of information as an interval of one accuracy bound."
-    value, low, high = (getattr(accuracy_bounds(i, result.label_entropy, result.n_classes), end) for i in info)
-    return Estimate(value, low, high, chance, n, "better")
+def _accuracy_at(result, information, end):
+    "One accuracy bound at so many bits."
+    return getattr(accuracy_bounds(float(np.clip(information, 0, result.label_entropy)), result.label_entropy, result.n_classes), end)
 
 def information_bounds(
     result, # InteractionResult
 )->dict: # name -> Estimate
     "Accuracy bounds of both modalities together and of each alone, from information, with intervals."
-    q, chance = result.quantities, float(result.tables["p_ay"].sum(0).max()); least, most = _information(result); n = min(q["information_a"].n, q["information_b"].n)
-    lower, upper = _carry(least, "low", result, chance, n), _carry(most, "high", result, chance, n)
-    alone = lambda e: Estimate(math.nan, *(getattr(accuracy_bounds(float(np.clip(i, 0, result.label_entropy)), result.label_entropy, result.n_classes), end) for i, end in ((e.low, "low"), (e.high, "high"))), chance, e.n, "better")
-    return {"lower": lower, "upper": upper, "midpoint": Estimate((lower.value+upper.value)/2, lower.low, upper.high, chance, n, "better"), "bounds_a": alone(q["information_a"]), "bounds_b": alone(q["information_b"])}
+    q, chance = result.quantities, float(result.tables["p_ay"].sum(0).max()); n = min(q["information_a"].n, q["information_b"].n)
+    carry = lambda info, end: Estimate(*(_accuracy_at(result, i, end) for i in info), chance, n, "better")
+    lower, upper = (carry(info, end) for info, end in zip(_information(result), ("low", "high")))
+    alone = lambda e: Estimate(math.nan, _accuracy_at(result, e.low, "low"), _accuracy_at(result, e.high, "high"), chance, e.n, "better")
+    midpoint = Estimate((lower.value+upper.value)/2, lower.low, upper.high, chance, n, "better")
+    return {"lower": lower, "upper": upper, "midpoint": midpoint, "bounds_a": alone(q["information_a"]), "bounds_b": alone(q["information_b"])}
 
 # %% ../../nbs/interactions/04_accuracy.ipynb #6ce6c024
 @kind
@@ -388,7 +391,8 @@ def _plot(self, ax=None, language="en"):
         if self.published[1] > 1: ax.axvspan(1, 1.05*self.published[1], color="#888888", alpha=.25, lw=0, label=say("accuracy_above_one", language))
         ax.axvline(q["fused"].chance, color="black", ls=":", lw=1, label=say("chance", language)); ax.axvline(1, color="black", lw=.8)
         rows = [*(n if len(n) <= 30 else n[:29]+"…" for n in names), *(say(f"accuracy_{k}", language) for k in ("fused", "range", "published"))]
-        ax.set_yticks(range(5), rows, parse_math=False); ax.invert_yaxis(); ax.set_xlim(0, 1.05*max(1.1, self.published[1])); ax.set_xlabel(say("accuracy_axis", language)); ax.spines[["top", "right"]].set_visible(False)
+        ax.set_yticks(range(5), rows, parse_math=False); ax.invert_yaxis(); ax.set_xlim(0, 1.05*max(1.1, self.published[1]))
+        ax.set_xlabel(say("accuracy_axis", language)); ax.spines[["top", "right"]].set_visible(False)
         ax.figure.legend(*ax.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=3)
     return ax
 AccuracyResult.plot = _plot
@@ -396,10 +400,12 @@ AccuracyResult.plot = _plot
 # %% ../../nbs/interactions/04_accuracy.ipynb #85729b1a
 def _checked_records(result, records):
     "Refuse records that are not the ones behind the result."
-    if not isinstance(result, InteractionResult): raise InputError(f"`result` is a {type(result).__name__}, but an InteractionResult was expected. Call quantify_interactions(records) first.")
+    if not isinstance(result, InteractionResult):
+        raise InputError(f"`result` is a {type(result).__name__}, but an InteractionResult was expected. Call quantify_interactions(records) first.")
     if records is None: return
     if not hasattr(records, "labelled"): raise InputError(f"`records` is a {type(records).__name__}, but MultimodalRecords were expected.")
-    if records.fingerprint != result.provenance.fingerprint: raise InputError("`records` are not the ones that `result` was made from (their fingerprints differ). Pass the same records to both calls.")
+    if records.fingerprint != result.provenance.fingerprint:
+        raise InputError("`records` are not the ones that `result` was made from (their fingerprints differ). Pass the same records to both calls.")
 
 def _estimate(value, draws, chance, n, low=0., high=1.):
     "Value with a normal interval from redraws (spread and bias together), kept inside the possible range."
@@ -407,31 +413,40 @@ def _estimate(value, draws, chance, n, low=0., high=1.):
     return Estimate(ends[1], ends[0], ends[2], chance, n, "better")
 
 # %% ../../nbs/interactions/04_accuracy.ipynb #68b068af
+def _layers(result, records, n_boot, seed):
+    "All estimates by name, and the weights of the fused classifier."
+    q, rng = information_bounds(result), np.random.default_rng(seed); chance, n = q["lower"].chance, q["lower"].n
+    six, draws, null = _from_tables(result, n_boot, rng); four, drawn, w = six[:4], draws[:, :4], ()
+    sure = draws[:, 4]-draws[:, 4].mean()  # fixed prices are not the best ones for a redraw: only their spread counts; the gain borrows the wider one
+    q["guaranteed"], q["guaranteed_gain"] = _estimate(six[4], six[4]+sure, chance, n), _estimate(six[5], six[5]+sure, 0., n, -1.)
+    top = q["upper"].value; inside = (min(max(q["lower"].value, q["guaranteed"].value), top), top)
+    if records is not None: (four, drawn, null, w), inside = _from_classifiers(records, result.modality_a, result.modality_b, n_boot, seed), (0., 1.)
+    value = float(np.clip(four[2], *inside)); moved = value-four[2]
+    slack = value-max(q["lower"].low, q["guaranteed"].low) if moved > 0 else 0.  # a prediction that rests on a bound is as uncertain as the bound
+    both, gain = _estimate(value, drawn[:, 2]+moved, chance, n), _estimate(value-max(four[:2]), drawn[:, 3]+moved, null, n, -1.)
+    both, gain = (replace(e, low=min(e.low, e.value-slack)) for e in (both, gain))
+    singles = {k: _estimate(four[i], drawn[:, i], chance, int(result.counts[c])) for i, (k, c) in enumerate((("single_a", "n_ay"), ("single_b", "n_by")))}
+    return {**singles, "fused": both, "gain": gain, **q}, tuple(map(float, w[:2]))
+
+# %% ../../nbs/interactions/04_accuracy.ipynb #f9f3aebe
 def predict_accuracy(
     result, # InteractionResult of `quantify_interactions`
     records=None, # the MultimodalRecords behind it: predict from classifiers on raw features; None = from the tables of the result
     *,
     n_boot:int=100, # redraws of the samples for the intervals, at least 20
     seed:int=0, # redraws and folds
-)->AccuracyResult:
+)->AccuracyResult: # accuracies as shares, 0..1
     """What accuracy two modalities allow together, before training on labelled pairs.
 
     Bounds: arXiv 2306.04539, section on multimodal performance, with corrected inequalities; guarantee and predictions are ours (see the notebook).
     Raises `InputError` for anything but an InteractionResult and for records that do not belong to it."""
-    start = time.perf_counter(); _checked_records(result, records); check_number(n_boot, "n_boot", low=20, integer=True); check_number(seed, "seed", low=0, high=2**32-1, integer=True)
-    rng, q = np.random.default_rng(seed), information_bounds(result); chance, n = q["lower"].chance, q["lower"].n
-    six, draws, null = _from_tables(result, n_boot, rng); weights, four, drawn = (), six[:4], draws[:, :4]
-    sure = draws[:, 4]-draws[:, 4].mean()  # fixed prices are not the best ones for a redraw: only their spread counts; the gain borrows the wider one
-    q["guaranteed"], q["guaranteed_gain"] = (_estimate(six[i], six[i]+sure, least, n, bottom) for i, least, bottom in ((4, chance, 0.), (5, 0., -1.)))
-    if records is not None: four, drawn, null, w = _from_classifiers(records, result.modality_a, result.modality_b, n_boot, seed); weights = tuple(map(float, w[:2]))
-    inside = (0., 1.) if records is not None else (min(max(q["lower"].value, q["guaranteed"].value), q["upper"].value), q["upper"].value)
-    both = _estimate(float(np.clip(four[2], *inside)), drawn[:, 2], chance, n)
-    singles = {k: _estimate(four[i], drawn[:, i], chance, int(result.counts[c])) for i, (k, c) in enumerate((("single_a", "n_ay"), ("single_b", "n_by")))}
-    gain = _estimate(both.value-max(four[:2]), drawn[:, 3], null, n, -1.)
-    pairs = RECORDS_PER_CELL*result.counts["clusters_a"]*result.counts["clusters_b"]*(result.n_classes-1); least, most = _information(result)
-    published = tuple(getattr(published_accuracy_bounds(i[0], result.label_entropy, result.n_classes), end) for i, end in ((least, "low"), (most, "high")))
-    return AccuracyResult(provenance(start, seed, dict(basis="tables" if records is None else "classifiers", n_boot=n_boot), result.provenance.fingerprint), result.modality_a, result.modality_b, result.label,
-        "tables" if records is None else "classifiers", {**singles, "fused": both, "gain": gain, **q}, published, weights, pairs, result.notes)
+    start = time.perf_counter(); _checked_records(result, records)
+    check_number(n_boot, "n_boot", low=20, integer=True); check_number(seed, "seed", low=0, high=2**32-1, integer=True)
+    basis = "tables" if records is None else "classifiers"; quantities, weights = _layers(result, records, n_boot, seed)
+    pairs = RECORDS_PER_CELL*result.counts["clusters_a"]*result.counts["clusters_b"]*(result.n_classes-1)
+    printed = tuple(getattr(published_accuracy_bounds(i[0], result.label_entropy, result.n_classes), end) for i, end in zip(_information(result), ("low", "high")))
+    return AccuracyResult(provenance(start, seed, dict(basis=basis, n_boot=n_boot), result.provenance.fingerprint), result.modality_a, result.modality_b, result.label,
+        basis, quantities, printed, weights, pairs, result.notes)
 
 # %% ../../nbs/interactions/04_accuracy.ipynb #e8ef3613
 PROTOTYPES = 12  # groups of classifier outputs; what grouping loses is added back
