@@ -635,7 +635,7 @@ def _comparison_html(self, language="en"):
     "One row for each method: accuracy, log-loss, and the gains over the picks."
     parts = (("accuracy", self.accuracy), ("log_loss", self.log_loss), ("over_single", self.over_single), ("over_simple", self.over_simple))
     name = lambda m: m if m in FUSIONS else say(f"fusion_{m}", language)+" *"
-    rows = [{say("fusion_method", language): name(m)} | {say(f"fusion_{k}", language): amount(found[m]) if m in found else "–" for k, found in parts} for m in self.accuracy]
+    rows = [{say("fusion_method", language): name(m)} | {say(f"fusion_{k}", language): amount(found[m], unit="") if m in found else "–" for k, found in parts} for m in self.accuracy]
     return html_table(rows, say("fusion_caption", language, label=self.label, n=f"{self.n:,}", left=f"{self.n_left_out:,}", chance=number(self.accuracy["single"].chance)))
 FusionComparison._repr_html_ = _comparison_html
 
