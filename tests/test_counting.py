@@ -188,6 +188,7 @@ def test_too_many_products_for_sql():
     with pytest.raises(InputError, match="assign='batches'"): _how((wide,), "pyspark", "auto")
     assert _how((wide,), "duckdb", "auto") is _count_in_batches and _how((wide,), "pyspark", "batches") is _count_in_batches
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java")
 def test_a_local_spark_counts_the_same(tmp_path):
     pytest.importorskip("pyspark"); import ibis
@@ -216,7 +217,7 @@ def test_separate_samples_and_what_they_refuse():
     rng = np.random.default_rng(0); p = rng.dirichlet(np.ones(8)).reshape(2, 2, 2); draw = lambda: rng.multinomial(5000, p.ravel()).reshape(2, 2, 2).astype(float)
     t = PairTables(draw().sum(1), draw().sum(0), draw().sum(2), np.zeros((2, 2, 2))); r = interactions_from_counts(t, n_boot=50, n_null=50)
     assert r.mode == "semi-supervised" and r.quantities["synergy_upper"].n == 5000 and "synergy" not in r.quantities
-    with pytest.raises(InputError, match="labelled pairs in 0 classes"): interactions_from_counts(t, mode="supervised")
+    with pytest.raises(InputError, match="only 0 records"): interactions_from_counts(t, mode="supervised")
     with pytest.raises(InputError, match="margin"): interactions_from_counts(PairTables(t.n_ay, t.n_by*[1, 30], t.n_ab, t.n_aby))
     with pytest.raises(InputError, match="There are only"): interactions_from_counts(PairTables(t.n_ay, t.n_by, t.n_ab*0, t.n_aby))
 
@@ -228,6 +229,7 @@ def test_a_hundred_million_and_a_billion_rows_resample():
         widths.append(e.high-e.low); assert e.low <= r.plug_in["total"]+1e-6 and r.counts["n_aby"] == int(c.sum())
     assert widths[0]/widths[1] == pytest.approx(10, rel=.4) and widths[1]/widths[2] == pytest.approx(3, rel=.4)
 
+@pytest.mark.slow
 def test_memory_stays_flat(tmp_path):
     code = "import resource, sys; from mmkit.interactions.counting import count_source; count_source(sys.argv[1], ['x', 'z'], 'b', 'y', clusters=8, memory_limit='300MB'); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e3)"
     import duckdb; peaks = []

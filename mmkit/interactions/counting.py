@@ -141,6 +141,7 @@ def _features(batch, columns, vector):
     column = batch.column(columns[0])
     return _vectors(column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column]), columns[0]).astype(float)
 
+# %% ../../nbs/interactions/08_counting.ipynb #de542583
 def _centre_codes(self, batch):
     "Codes of a batch of rows."
     if len(batch) == batch.column(self.columns[0]).null_count: return np.full(len(batch), MISSING)
@@ -160,6 +161,7 @@ def _weighted(parts, weights, start=0.):
     f = lambda v: ibis.literal(float(v), type="float64")
     return functools.reduce(lambda s, pw: s+pw[0]*f(pw[1]), zip(parts, weights), f(start))
 
+# %% ../../nbs/interactions/08_counting.ipynb #98ecef1f
 def _centre_keys(self, t, name):
     "The table with scores, and the expressions to group by."
     import ibis
@@ -250,6 +252,7 @@ def _lot(ticket, offset):
     x = (ticket+offset) % PRIME
     return x*x % PRIME
 
+# %% ../../nbs/interactions/08_counting.ipynb #8d893ebc
 @dataclass
 class _Part:
     "One table of the source."
@@ -263,13 +266,15 @@ def _pieces(con, file, rows, batch):
     at = file.stat(); n = t.file_row_number
     return [(f"{file.name}:{at.st_size}:{at.st_mtime_ns}:{lo}", min(batch, rows-lo), t.filter(n >= lo, n < lo+batch) if rows > batch else t) for lo in range(0, rows, batch)]
 
+# %% ../../nbs/interactions/08_counting.ipynb #90da75bb
 def _parquet_part(con, path, batch):
     "All files of a path as one part; refuses files whose common columns differ in kind."
     files = _parquet_files(path); footers = [_footer(f) for f in files]
     schema = footers[0][1]
     for f, (_, other) in zip(files, footers):
         odd = sorted(set(schema) ^ set(other))
-        if odd: raise InputError(f"`{f.name}` and `{files[0].name}` differ in schema: only one of them has the column `{odd[0]}`. Write them with the same columns, or pass them as a list of separate samples.")
+        if odd: raise InputError(f"`{f.name}` and `{files[0].name}` differ in schema: only one of them has the column `{odd[0]}`. "
+                                 "Write them with the same columns, or pass them as a list of separate samples.")
     alike = {}  # a column without values has no type, so such files are read apart
     for f, (n, one) in zip(files, footers):
         if n or f == files[0]: alike.setdefault(tuple(c for c in one if one[c].is_null()), []).append(f)
@@ -288,9 +293,11 @@ def _own_duckdb(memory_limit):
     with tempfile.TemporaryDirectory(prefix="mmkit-") as spill:
         try: con = ibis.duckdb.connect(memory_limit=memory_limit, temp_directory=spill, preserve_insertion_order=False, autoinstall_known_extensions=False)
         except duckdb.Error: raise InputError(f"`memory_limit` is {memory_limit!r}, but an amount such as '1GB' or '500MB' was expected.") from None
+        con.raw_sql("SET enable_progress_bar = false")  # progress is reported by the caller's function
         try: yield con
         finally: con.disconnect()
 
+# %% ../../nbs/interactions/08_counting.ipynb #1b3ad3f1
 def _table_part(source, id):
     "An Ibis table, or a table of a connection by name, as a part."
     if isinstance(source, tuple):
@@ -325,6 +332,7 @@ def _uniform(table, kinds, ticket, cast):
     "The needed columns of a table. Types are made equal when tables are to be stacked."
     return table.select(**{c: _cells(table, c, kind, cast) for c, kind in kinds.items()}, **({"mmkit_ticket": ticket} if ticket is not None else {}))
 
+# %% ../../nbs/interactions/08_counting.ipynb #ba0cab08
 def _kinds(parts, needed):
     "column -> kind, over all parts."
     return {c: _same_kind([_kind_of(s[c], c) for p in parts for s in p.schemas if c in s], c) for c in needed}
@@ -352,6 +360,7 @@ def _presence(whole, a, b, y):
 # %% ../../nbs/interactions/08_counting.ipynb #ca11b450
 MOST_VALUES = 4_000_000  # numbers in one sample: wide vectors are sampled more thinly
 
+# %% ../../nbs/interactions/08_counting.ipynb #ca76120d
 def _draw(whole, columns, present, wanted, seed):
     "About `wanted` of the rows that have the first of these columns, as an Arrow table."
     import ibis
@@ -372,6 +381,7 @@ def _glance(whole, column):
     "Some filled cells of a column: good enough to see what it is, too one-sided to learn codes from."
     return whole.filter(_there(whole, column)).select(column).limit(GLANCE).to_pyarrow().column(0)
 
+# %% ../../nbs/interactions/08_counting.ipynb #0941322b
 def _check_filled(n, name):
     if not n: raise InputError(f"`{name}` is missing in all rows. Check the name of the column, or leave it out.")
 
@@ -407,6 +417,7 @@ def _by_value(whole, column, kind, most, named):
     if found is not None and len(found) < 2: raise InputError(f"`{column}` has the same value in every row, so it cannot tell anything. Leave it out.")
     return found
 
+# %% ../../nbs/interactions/08_counting.ipynb #12ff0191
 def _by_number(whole, columns, kind, present, clusters, wanted, seed):
     "Intervals or clusters of a modality, and the size of the sample they were learnt on."
     name, vector = ", ".join(columns), kind == "vector"
@@ -428,6 +439,7 @@ def counting_query(
         table, more = codes.keys(table, name); keys |= more
     return table.select(**keys).group_by(list(keys)).agg(n=ibis._.count())
 
+# %% ../../nbs/interactions/08_counting.ipynb #ff02759e
 def _cube(codebook): return np.zeros([len(c)+3 for c in codebook], dtype=np.int64)
 
 def _count_in_sql(table, codebook):
@@ -449,12 +461,14 @@ def _count_in_batches(table, codebook):
             cube += np.bincount(np.ravel_multi_index(codes, cube.shape), minlength=cube.size).reshape(cube.shape)
     return cube
 
+# %% ../../nbs/interactions/08_counting.ipynb #ae7b08bc
 def _how(codebook, backend, assign):
     "Count in SQL or in batches?"
     centres = [c for c in codebook if isinstance(c, Centres)]
     if assign == "batches" or (assign == "auto" and centres and backend == "duckdb"): return _count_in_batches
     for c in centres:
-        if c.terms > MOST_TERMS: raise InputError(f"`{', '.join(c.columns)}` needs {c.terms:,} products for each row, too many for one SQL expression. Use fewer columns or clusters, or pass assign='batches', which brings the rows here.")
+        if c.terms > MOST_TERMS: raise InputError(f"`{', '.join(c.columns)}` needs {c.terms:,} products for each row, too many for one SQL expression. "
+                                                    "Use fewer columns or clusters, or pass assign='batches', which brings the rows here.")
     return _count_in_sql
 
 # %% ../../nbs/interactions/08_counting.ipynb #178d8035
@@ -482,12 +496,14 @@ def _load(path, key):
     if x["key"] != key: warn_weak(f"The partial count in `{Path(path).name}` belongs to other files or another question, so counting starts again."); return None
     return book, x["sample"], cube, set(x["done"])
 
+# %% ../../nbs/interactions/08_counting.ipynb #0d3c39c0
 def _save(path, key, book, sample, cube, done):
     if path is not None: write_text(path, json.dumps(to_plain(dict(key=key, codebook=book, sample=sample, counts=cube, done=sorted(done)))))
 
 # %% ../../nbs/interactions/08_counting.ipynb #9dec31ea
 register({
-    "summary_count": ("{rows} rows of “{a}”, “{b}” and “{label}” counted: {aby} labelled pairs, {ab} pairs, {ay} and {by} labelled records", "「{a}」「{b}」「{label}」の{rows}行を集計しました。ラベル付きペア{aby}件、ペア{ab}件、ラベル付き記録{ay}件と{by}件です"),
+    "summary_count": ("{rows} rows of “{a}”, “{b}” and “{label}” counted: {aby} labelled pairs, {ab} pairs, {ay} and {by} labelled records",
+                      "「{a}」「{b}」「{label}」の{rows}行を集計しました。ラベル付きペア{aby}件、ペア{ab}件、ラベル付き記録{ay}件と{by}件です"),
     "rows_labelled_of": ("labelled records of “{modality}”", "「{modality}」のラベル付き記録"),
     "rows_pairs": ("pairs", "ペア"),
     "rows_labelled_pairs": ("labelled pairs", "ラベル付きペア"),
@@ -526,6 +542,7 @@ def _sizes(self, language="en"):
     t, of = self.tables, lambda m: say("rows_labelled_of", language, modality=m)
     return [(of(self.modality_a), t.n_ay.sum()), (of(self.modality_b), t.n_by.sum()), (say("rows_pairs", language), t.n_ab.sum()), (say("rows_labelled_pairs", language), t.n_aby.sum())]
 
+# %% ../../nbs/interactions/08_counting.ipynb #d5430f75
 def _count_summary(self, language="en"):
     n = dict(zip(("ay", "by", "ab", "aby"), (f"{v:,.0f}" for _, v in self.sizes())))
     return say("summary_count", language, rows=f"{self.rows:,}", a=self.modality_a, b=self.modality_b, label=self.label, **n)
@@ -560,6 +577,7 @@ def _columns(modality, name, columns):
     found = _matching(modality, columns, name)
     return ", ".join(found[:3])+(" …" if len(found) > 3 else ""), found
 
+# %% ../../nbs/interactions/08_counting.ipynb #04a2ade2
 def _plan(parts, modality_a, modality_b, label, categorical):
     "Names and columns of the three variables, and column -> kind; refuses overlaps and mixtures."
     columns = list(dict.fromkeys(c for p in parts for s in p.schemas for c in s))
@@ -577,7 +595,7 @@ def _plan(parts, modality_a, modality_b, label, categorical):
     _matching(list(categorical), [*a, *b], "categorical")
     return (name_a, name_b), (a, b, y), kinds
 
-# %% ../../nbs/interactions/08_counting.ipynb #04a2ade2
+# %% ../../nbs/interactions/08_counting.ipynb #17c4f4c5
 def _learn(whole, columns, kinds, clusters, sample, seed, max_labels, categorical):
     "The codebook and the sizes of the samples."
     *both, (y,) = columns; codes_y = _label(whole, y, max_labels)
@@ -591,15 +609,18 @@ def _learn(whole, columns, kinds, clusters, sample, seed, max_labels, categorica
     (codes_a, m_a), (codes_b, m_b) = found
     return (codes_a, codes_b, codes_y), (m_a, m_b)
 
+# %% ../../nbs/interactions/08_counting.ipynb #e8bd7b37
 def _first(whole, columns, kinds, codebook, options):
     "Codebook, sample sizes, empty counts and no done pieces."
     if not whole.count().to_pyarrow().as_py(): raise InputError("The source has no rows, so there is nothing to count.")
     if codebook is None: book, sizes = _learn(whole, columns, kinds, *options)
     else: book, sizes = tuple(codebook), (0, 0)
     if [list(c.columns) for c in book] != [list(c) for c in columns]:
-        raise InputError(f"`codebook` is for the columns {_listed([c for x in book for c in x.columns])}, but {_listed([c for x in columns for c in x])} were asked for. Use the codebook of the same question.")
+        have, want = (_listed([c for x in cs for c in x]) for cs in ([c.columns for c in book], columns))
+        raise InputError(f"`codebook` is for the columns {have}, but {want} were asked for. Use the codebook of the same question.")
     return book, sizes, _cube(book), set()
 
+# %% ../../nbs/interactions/08_counting.ipynb #ddf90904
 def _check_cube(cube, codebook):
     "Refuse cells that the codes cannot place."
     for axis, codes in enumerate(codebook):
@@ -626,6 +647,14 @@ def _count_pieces(pieces, count, codebook, cube, done, keep, progress):
     return cube, seen/max(time.perf_counter()-start, 1e-9)
 
 # %% ../../nbs/interactions/08_counting.ipynb #5e7c851b
+def _check_options(clusters, sample, batch, max_labels, seed, assign):
+    "Refuse options out of range."
+    if isinstance(clusters, str): check_choice(clusters, ("auto",), "clusters")
+    else: check_number(clusters, "clusters", low=2, high=200, integer=True)
+    for v, name, low in ((sample, "sample", 100), (batch, "batch", 1000), (max_labels, "max_labels", 2), (seed, "seed", 0)): check_number(v, name, low=low, integer=True)
+    check_choice(assign, ("auto", "sql", "batches"), "assign")
+
+# %% ../../nbs/interactions/08_counting.ipynb #e60172ff
 def count_source(
     source, # Parquet file, folder or pattern; Ibis table; (connection, table name); or a list of several samples
     modality_a, # column, pattern such as "s*", list of columns, or {name: one of these}
@@ -649,9 +678,7 @@ def count_source(
 
     Raises `InputError` for paths without files, unknown columns, files that differ in schema, empty or constant columns, infinite values, labels without end, and identifiers."""
     start = time.perf_counter()
-    if clusters != "auto": check_number(clusters, "clusters", low=2, high=200, integer=True)
-    for v, name, low in ((sample, "sample", 100), (batch, "batch", 1000), (max_labels, "max_labels", 2), (seed, "seed", 0)): check_number(v, name, low=low, integer=True)
-    check_choice(assign, ("auto", "sql", "batches"), "assign")
+    _check_options(clusters, sample, batch, max_labels, seed, assign)
     items = _items(source); files = _is_path(items[0])
     if resume is not None and not files: raise InputError("`resume` works with Parquet files only: nobody tells whether a table of a database has changed in between.")
     with _own_duckdb(memory_limit) if files else contextlib.nullcontext() as con:
@@ -667,6 +694,7 @@ def count_source(
         if resume is not None: Path(resume).unlink(missing_ok=True)
         return _count_result(names, book, sizes, cube, speed, "mmkit_ticket" in whole.columns, provenance(start, seed, asked | dict(assign=assign, batch=batch), _digest([book, cube])))
 
+# %% ../../nbs/interactions/08_counting.ipynb #9552cfe9
 def _count_result(names, book, sizes, cube, speed, hashed, prov):
     "Put the result together; refuses counts without what a question needs."
     t = _as_tables(cube)
