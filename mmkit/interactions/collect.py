@@ -17,7 +17,7 @@ import itertools, math, time
 from dataclasses import dataclass, field
 from statistics import NormalDist
 import numpy as np
-from ..checks import InputError, check_choice, check_number, nearest, warn_weak
+from ..checks import InputError, check_choice, check_number, nearest
 from ..language import register, say
 from ..results import COLOURS, Estimate, Result, Verdict, fonts, html_table, judge, kind, new_axes, number, provenance
 from ..data.records import MultimodalRecords
@@ -100,6 +100,7 @@ def class_ranks(
     for c in np.unique(y): at = order[y[order] == c]; rank[at] = np.arange(len(at))
     return rank
 
+# %% ../../nbs/interactions/07_collect.ipynb #f498f22c
 def nested_order(y, rng):
     "An order of the records in which every prefix keeps the class shares."
     return np.argsort((class_ranks(y, rng)+rng.random(len(y)))/np.bincount(y)[y])
@@ -117,6 +118,7 @@ def measurable(
     counts = np.asarray(counts); k = int((counts > 0).sum())
     return bool(k > 1 and np.sort(counts)[-2] >= FEWEST_PER_CLASS and len(_steps((FOLDS-1)/FOLDS*counts.sum(), k)) >= 3)
 
+# %% ../../nbs/interactions/07_collect.ipynb #b0061fe8
 def fewest(k:int)->int: # classes -> records
     "The fewest records, in equal classes, that are measurable."
     return next(n for n in itertools.count(FEWEST_PER_CLASS*k, k) if measurable([n//k]*k))
@@ -133,6 +135,7 @@ def log_posterior(
     out[:, model.classes_] = np.maximum(model.predict_log_proba(x_new), -20)
     return out
 
+# %% ../../nbs/interactions/07_collect.ipynb #d44f1ffa
 def _fold_posteriors(x, y, k, steps, fold, f, rng, log, sizes):
     "Fill `log[sample, step]` (n, k) for the records of fold `f`."
     for m, v in x.items():
@@ -141,13 +144,14 @@ def _fold_posteriors(x, y, k, steps, fold, f, rng, log, sizes):
             part = train[:round(s*len(train))]; sizes.setdefault((m, s), []).append(len(part))
             if len(test): log.setdefault((m, s), np.full((len(y), k), np.nan))[test] = log_posterior(v[part], y[part], v[test], k)
 
-# %% ../../nbs/interactions/07_collect.ipynb #d44f1ffa
+# %% ../../nbs/interactions/07_collect.ipynb #a31cce54
 def _points(need, steps):
     "Sizes at which a predictor is tested: one sample growing at a time, then both together."
     if len(need) == 1: return [(s,) for s in steps[need[0]]]
     first, second = (steps[m] for m in need)
     return [(s, 1.) for s in first]+[(1., s) for s in second if s < 1]+[(s, s) for s in first if s < 1 and s in second]
 
+# %% ../../nbs/interactions/07_collect.ipynb #4cb91933
 def _correct(log, y, k, steps):
     "(predictor, point) -> (n,) 1 right, 0 wrong, NaN not tested."
     prior = np.log(np.maximum(np.bincount(y, minlength=k), .5)/len(y))
@@ -159,7 +163,7 @@ def _correct(log, y, k, steps):
             right[there] = lp[there].argmax(1) == y[there]
             yield (p, point), right
 
-# %% ../../nbs/interactions/07_collect.ipynb #a31cce54
+# %% ../../nbs/interactions/07_collect.ipynb #51240f1d
 @dataclass(frozen=True)
 class Scores:
     "How one predictor did at several sizes."
@@ -171,6 +175,7 @@ class Scores:
     @property
     def tested(self): return ~np.isnan(self.right[0, 0])
 
+# %% ../../nbs/interactions/07_collect.ipynb #8728b163
 def learning_scores(
     x:dict, # {"a", "b", "pair"} -> (n, d) features, NaN rows where not seen
     y:np.ndarray, # (n,) label codes
@@ -204,6 +209,7 @@ def _ease(weights, single, pairs):
     top = single.right.mean(0)[[single.full]]
     return _shares(weights, single.tested, top)-_shares(weights, pairs, top)
 
+# %% ../../nbs/interactions/07_collect.ipynb #e7dd1f27
 def accuracy_draws(
     scores:dict, # predictor -> Scores
     weights:np.ndarray, # (draws, n) weights of the test records
@@ -214,6 +220,7 @@ def accuracy_draws(
         out[p] = out[p]+sum(.5*_ease(weights, scores[m], scores[p].tested) for m in "ab" if m in scores)
     return out
 
+# %% ../../nbs/interactions/07_collect.ipynb #4fca5da7
 def luck(scores:Scores)->np.ndarray: # (points,)
     "Standard error that the choice of subsamples leaves in the mean accuracy of each size."
     each = np.nanmean(scores.right, axis=2)
@@ -301,6 +308,7 @@ def growth(now, after)->float: # times
     "By how much the sample grows that grows most."
     return max(after[m]/max(now[m], 1) for m in now)
 
+# %% ../../nbs/interactions/07_collect.ipynb #7b5cda87
 def extrapolation_spread(
     now:dict, # sample -> labelled records
     after:dict, # sample -> labelled records
@@ -392,7 +400,8 @@ def _purchases(records, a, b, prices, budget, money):
     found = {}
     for name, rows in pools(records, a, b).items():
         units, why = _units(name, int(rows.sum()), prices, budget)
-        facts = {"modality": a if name.endswith("_a") else b} if why in ("why_no_labels_left_one", "why_no_gaps") else {"least": money(prices["fixed"]+prices[name])} if why == "why_too_dear" else {}
+        facts = {"modality": a if name.endswith("_a") else b} if why in ("why_no_labels_left_one", "why_no_gaps") else {}
+        if why == "why_too_dear": facts = {"least": money(prices["fixed"]+prices[name])}
         found[name] = units, why, facts
     dear = [n for n, (_, why, _) in found.items() if why == "why_too_dear"]
     if dear and not any(u for u, _, _ in found.values()):
@@ -414,6 +423,7 @@ def value_of_information(
     z = abs(mean)/spread; normal = NormalDist()
     return max(0., spread*(normal.pdf(z)-z*normal.cdf(-z)))
 
+# %% ../../nbs/interactions/07_collect.ipynb #de2017cd
 def best_pilot(mean, spread, units, n, price, fixed):
     "The part of an option whose knowledge exceeds its cost by most, or None when the option is too small to be split."
     sizes = {round(f*units) for f in PILOT_SHARES if price} - set(range(FEWEST_PILOT))  # what costs nothing needs no trial
@@ -430,15 +440,16 @@ def _priced(gains, chance, n, units, cost, fixed, value):
     return dict(net=Estimate(float(net.mean()), low, high, value*chance-cost, n, "better", level=.9), p_loss=float((net < 0).mean()),
                 break_even_gain=cost/value if value else math.inf, break_even_price=(value*float(gains.mean())-fixed)/units)
 
-def _measured(name, gains, chance, n, units, price, fixed, value, weak=""):
-    "A measured option; `gains` in points."
+# %% ../../nbs/interactions/07_collect.ipynb #7f510488
+def _measured(name, gains, chance, spread, n, units, price, fixed, value, weak=""):
+    "A measured option; `gains`, `chance` and the learnable `spread` in points."
     cost, (low, high) = fixed+units*price, _interval(gains, .95)
     gain = Estimate(float(gains.mean()), min(low, float(gains.mean())), max(high, float(gains.mean())), float(chance), n, "better", "points")
     money = _priced(gains, chance, n, units, cost, fixed, value)
-    pilot = best_pilot(money["net"].value, value*float(gains.std()), units, n, price, fixed) if money else None
+    pilot = best_pilot(money["net"].value, value*spread, units, n, price, fixed) if money else None
     return CollectionOption(name, "measured", units, cost, gain, pilot=pilot, reason=weak, **money)
 
-# %% ../../nbs/interactions/07_collect.ipynb #7f510488
+# %% ../../nbs/interactions/07_collect.ipynb #d51b0c79
 def _lean(low, high, rival):
     "Decision between a net value somewhere in [low, high] and a rival of known expectation."
     if low > rival: return "always"
@@ -449,7 +460,9 @@ def _bounded(name, low, high, now, why, n, units, price, fixed, value, rival, le
     "An option known by bounds only; `low`, `high`, `now` in points."
     cost = fixed+units*price; ends = max(0., low-now), max(0., high-now)
     gain = Estimate(math.nan, *ends, 0., n, "better", "points", note=why)
-    money = {} if value is None else dict(net=Estimate(math.nan, *(value*v-cost for v in ends), -cost, n, "better", level=.9), lean=_lean(*(value*v-cost for v in ends), rival), break_even_gain=cost/value if value else math.inf)
+    money, nets = {}, [(value or 0.)*v-cost for v in ends]
+    if value is not None:
+        money = dict(net=Estimate(math.nan, *nets, -cost, n, "better", level=.9), lean=_lean(*nets, rival), break_even_gain=cost/value if value else math.inf)
     pilot = Pilot(least, fixed+least*price, math.nan, math.nan, math.nan) if 0 < least < units else None
     return CollectionOption(name, "bounds", units, cost, gain, pilot=pilot, reason=why, **money)
 
@@ -463,6 +476,7 @@ class CollectionPolicy:
 
     def __post_init__(self): check_number(self.min_gain, "min_gain", low=0)
 
+# %% ../../nbs/interactions/07_collect.ipynb #3b3fd1a7
 @dataclass(frozen=True, repr=False)
 class CollectionPlan(Result):
     "What a budget could buy, ranked, with doing nothing among the options."
@@ -482,16 +496,19 @@ class CollectionPlan(Result):
     def option(self, name): return next(o for o in self.options if o.name == check_choice(name, [o.name for o in self.options], "option"))
     def estimates(self): return {"now": self.now} | {o.name: o.gain for o in self.options if o.gain is not None}
 
-# %% ../../nbs/interactions/07_collect.ipynb #3b3fd1a7
+# %% ../../nbs/interactions/07_collect.ipynb #6e21d46b
 def _order(option, value):
     "Sort key: measured and nothing by net value (or gain per money), then bounds, then impossible."
     if option.status in ("measured", "nothing") and value is not None: return 0, -(option.net.value if option.net else 0.)
     return {"measured": 0, "bounds": 1, "nothing": 2, "impossible": 3}[option.status], -option.per_money if option.status == "measured" else 0.
 
+# %% ../../nbs/interactions/07_collect.ipynb #a30c4065
 def _decide(options, value):
     "(action, choice, basis)."
     measured = [o for o in options if o.status == "measured"]; bounded = [o for o in options if o.status == "bounds"]
-    if value is None: return ("rank", max(measured, key=lambda o: o.per_money).name, "gain_per_money") if measured else ("rank", bounded[0].name if bounded else "nothing", "gain_per_money")
+    if value is None:
+        best = max(measured, key=lambda o: o.per_money, default=bounded[0] if bounded else None)
+        return "rank", best.name if best else "nothing", "gain_per_money"
     sure = [o for o in bounded if o.lean == "always"]
     if sure: return "buy", max(sure, key=lambda o: o.net.low).name, "whole_bracket"
     open_ = [o for o in bounded if o.lean == "minmax_buy"]
@@ -505,7 +522,7 @@ def _sizes_after(now, found):
     "option -> sample -> labelled records after the purchase."
     return {o: {m: v+(units if m in OPTIONS[o] else 0) for m, v in now.items()} for o, (units, _, _) in found.items() if units}
 
-def _opens(option, after, now, measured, k):
+def _opens(option, after, measured, k):
     "Would this purchase make a predictor testable that is not testable now? Then no curve tells its gain."
     new = [p for p in ("a", "b", "fused") if p not in measured and PREDICTORS[p][0] in OPTIONS[option]]
     return any(after[PREDICTORS[p][0]] >= fewest(k) for p in new)
@@ -514,14 +531,16 @@ def _still_needed(option, now, measured, k):
     "Records that make the first new predictor testable."
     return min(max(1, fewest(k)-now[PREDICTORS[p][0]]) for p in ("a", "b", "fused") if p not in measured and PREDICTORS[p][0] in OPTIONS[option])
 
+# %% ../../nbs/interactions/07_collect.ipynb #015cc5ee
 def _draws(scores, now, after, n, n_boot, seed):
-    "Accuracy of each predictor today (0..1), and for each option its gain draws and their chance level in points."
+    "Accuracy of each predictor today (0..1); for each option its gain draws, their chance level, and the part of their spread that a pilot can reduce, in points."
     before, gains, touched = gain_draws(scores, now, after, n_boot, np.random.default_rng([seed, 1]))
     _, null, _ = gain_draws(scores, now, after, n_boot, np.random.default_rng([seed, 1]), flat=True)
     z = np.random.default_rng([seed, 2]).normal(size=n_boot); z = (z-z.mean())/z.std()  # the same luck for every option: they share the records owned today
-    return before, {o: (100*(g+z*np.where(touched[o], 1, UNTOUCHED)*extrapolation_spread(now, after[o], n)), 100*null[o].mean()) for o, g in gains.items()}
+    luck_of = {o: z*np.where(touched[o], 1, UNTOUCHED)*extrapolation_spread(now, after[o], n) for o in gains}
+    return before, {o: (100*(g+luck_of[o]), 100*null[o].mean(), 100*g.std()) for o, g in gains.items()}
 
-# %% ../../nbs/interactions/07_collect.ipynb #015cc5ee
+# %% ../../nbs/interactions/07_collect.ipynb #d223ac82
 def _today(scores, y, before, n_boot=200):
     "The best predictor today and its accuracy in points, with what the largest class alone would give."
     n, chance = len(y), 100*np.bincount(y).max()/len(y)
@@ -531,17 +550,20 @@ def _today(scores, y, before, n_boot=200):
     best = max(level, key=lambda p: level[p]-hurdle[p]); draws = 100*before[best]; low, high = _interval(draws, .95)
     return best, Estimate(float(draws.mean()), low, high, chance, n, "better", "points")
 
+# %% ../../nbs/interactions/07_collect.ipynb #daeef45d
 def _options(records, a, b, found, prices, value, scores, now, seed, n_boot, y):
     "Accuracy today, the best predictor, all options, and draws of net values."
     k, n, after = int((np.bincount(y) > 0).sum()), len(y), _sizes_after(now, found)
     before, drawn = _draws(scores, now, after, n, n_boot, seed) if scores else (None, {})
     best, today = _today(scores, y, before); price = lambda o: (prices[o], prices["fixed"])
-    open_ = [o for o in after if not scores or _opens(o, after[o], now, scores, k)]
+    open_ = [o for o in after if not scores or _opens(o, after[o], scores, k)]
     made = [_measured(o, *drawn[o], n, found[o][0], *price(o), value, weakness(now, after[o], n)) for o in after if o not in open_]
     rival = max([0.]+[o.net.value for o in made if o.net])
     if open_: low, high, why = bracket(records, a, b, seed)
     if open_ and 100*high < today.high: low, high, why = 0., 1., "bounds_nothing"  # contradicted by what is reached today: the codes lose too much
-    made += [_bounded(o, 100*low, 100*high if _opens(o, after[o], now, scores, k) else 0., today.value, why if _opens(o, after[o], now, scores, k) else "bounds_too_small", n, found[o][0], *price(o), value, rival, _still_needed(o, now, scores, k)) for o in open_]
+    for o in open_:
+        top, limit = (100*high, why) if _opens(o, after[o], scores, k) else (0., "bounds_too_small")
+        made.append(_bounded(o, 100*low, top, today.value, limit, n, found[o][0], *price(o), value, rival, _still_needed(o, now, scores, k)))
     made += [CollectionOption(o, "impossible", reason=why, facts=facts) for o, (units, why, facts) in found.items() if not units]
     nets = [value*drawn[o.name][0]-o.cost for o in made if o.status == "measured"] if value is not None else []
     return best, today, made, nets
@@ -591,8 +613,10 @@ def plan_collection(
     action, choice, basis = _decide(options, value)
     evpi = float(np.maximum(np.max(nets, axis=0), 0).mean()-max(0., np.mean(nets, axis=1).max())) if nets else math.nan
     parameters = dict(modalities=(a, b), label=records.label_name, costs=prices, budget=budget, value=value, currency=str(currency), repeats=repeats, n_boot=n_boot)
-    return CollectionPlan(provenance(start, seed, parameters, records.fingerprint), a, b, records.label_name, budget, str(currency), value, today, best, options, action, choice, basis, evpi, now)
+    return CollectionPlan(provenance(start, seed, parameters, records.fingerprint), a, b, records.label_name, budget, str(currency), value,
+                          today, best, options, action, choice, basis, evpi, now)
 
+# %% ../../nbs/interactions/07_collect.ipynb #93cb5eb5
 def _ticker(progress, total, what="learning curves"):
     "A counter that reports to `progress`."
     done = itertools.count(1)
@@ -619,9 +643,10 @@ def _key(prefix, name, a, b):
     if name in ("label_pair", "nothing"): return f"{prefix}_{name}", {}
     return f"{prefix}_{'label_one' if name.startswith('label') else 'collect'}", {"modality": a if name.endswith("_a") else b}
 
+# %% ../../nbs/interactions/07_collect.ipynb #dd3f3928
 def _called(plan, name, language): key, values = _key("option", name, plan.modality_a, plan.modality_b); return say(key, language, **values)
 
-# %% ../../nbs/interactions/07_collect.ipynb #dd3f3928
+# %% ../../nbs/interactions/07_collect.ipynb #f076dfbe
 register({
     "plan_now": ("The best predictor that can be tested today is right in {now} of 100 cases [{low}, {high}] (largest class alone: {chance}).",
                  "現時点で検証できる最良の予測の正解率は{now}%[{low}, {high}]です（最多クラスだけなら{chance}%）。"),
@@ -647,10 +672,12 @@ def _decision_text(plan, language):
     values = dict(option=_called(plan, o.name, language), units=f"{o.units:,}", cost=money(o.cost), low=number(o.gain.low, 1), high=number(o.gain.high, 1))
     if plan.action == "wait":
         values |= dict(units=f"{o.pilot.units:,}", cost=money(o.pilot.cost))
-        return say("plan_wait_bounds", language, **values) if o.status == "bounds" else say("plan_wait", language, worth_low=money(round(o.pilot.low)), worth_high=money(round(o.pilot.high)), **values)
+        if o.status == "bounds": return say("plan_wait_bounds", language, **values)
+        return say("plan_wait", language, worth_low=money(round(o.pilot.low)), worth_high=money(round(o.pilot.high)), **values)
     if o.status == "bounds": return say("plan_buy_bounds", language, **values)
     return say("plan_rank" if plan.action == "rank" else "plan_buy", language, gain=number(o.gain.value, 1), net=money(round(o.net.value)) if o.net else "", **values)
 
+# %% ../../nbs/interactions/07_collect.ipynb #13108a66
 def _plan_summary(self, language="en"):
     "What to do, and how good things are today."
     e = self.now
@@ -668,22 +695,30 @@ def _pilot_text(pilot, money):
     worth = "–" if math.isnan(pilot.worth) else f"{money(round(pilot.low))} – {money(round(pilot.high))}"
     return f"{pilot.units:,}: {worth}, {money(pilot.cost)}"
 
+# %% ../../nbs/interactions/07_collect.ipynb #34e9ccdb
+def _net_text(net, money):
+    if net is None: return "–"
+    ends = [money(round(v)) for v in (net.low, net.high)]
+    return " – ".join(ends) if math.isnan(net.value) else f"{money(round(net.value))} [{', '.join(ends)}]"
+
 def _plan_html(self, language="en"):
     "One row for each option, best first."
     money = _money(self.currency); heads = [say(k, language) for k in ("option", "units", "cost", "gain_points", "chance", "net_value", "pilot", "note")]
-    net = lambda o: "–" if o.net is None else f"{money(round(o.net.low))} – {money(round(o.net.high))}" if math.isnan(o.net.value) else f"{money(round(o.net.value))} [{money(round(o.net.low))}, {money(round(o.net.high))}]"
-    rows = [(_called(self, o.name, language), f"{o.units:,}", money(o.cost), _gain_text(o.gain), number(o.gain.chance, 1) if o.gain else "–", net(o), _pilot_text(o.pilot, money), say(o.reason, language, **o.facts) if o.reason else "") for o in self.options]
-    return html_table([dict(zip(heads, r)) for r in rows], self.summary(language))
+    row = lambda o: (_called(self, o.name, language), f"{o.units:,}", money(o.cost), _gain_text(o.gain), number(o.gain.chance, 1) if o.gain else "–",
+                     _net_text(o.net, money), _pilot_text(o.pilot, money), say(o.reason, language, **o.facts) if o.reason else "")
+    return html_table([dict(zip(heads, row(o))) for o in self.options], self.summary(language))
 CollectionPlan._repr_html_ = _plan_html
 
-# %% ../../nbs/interactions/07_collect.ipynb #34e9ccdb
+# %% ../../nbs/interactions/07_collect.ipynb #ca2be1f1
 def _plan_frame(self):
     "One row for each option, best first (pandas)."
     import pandas as pd
     part = lambda e, name: getattr(e, name) if e is not None else math.nan
-    return pd.DataFrame([dict(option=o.name, status=o.status, units=o.units, cost=o.cost, **{k: part(o.gain, v) for k, v in (("gain", "value"), ("gain_low", "low"), ("gain_high", "high"), ("chance", "chance"))},
-        per_money=o.per_money, **{k: part(o.net, v) for k, v in (("net", "value"), ("net_low", "low"), ("net_high", "high"))}, p_loss=o.p_loss, break_even_gain=o.break_even_gain, break_even_price=o.break_even_price,
-        pilot_units=part(o.pilot, "units"), pilot_cost=part(o.pilot, "cost"), pilot_worth=part(o.pilot, "worth"), lean=o.lean, reason=say(o.reason, "en", **o.facts) if o.reason else "") for o in self.options])
+    ends = lambda e, name: {name: part(e, "value"), f"{name}_low": part(e, "low"), f"{name}_high": part(e, "high")}
+    row = lambda o: dict(option=o.name, status=o.status, units=o.units, cost=o.cost, **ends(o.gain, "gain"), chance=part(o.gain, "chance"), per_money=o.per_money, **ends(o.net, "net"),
+        p_loss=o.p_loss, break_even_gain=o.break_even_gain, break_even_price=o.break_even_price, pilot_units=part(o.pilot, "units"), pilot_cost=part(o.pilot, "cost"),
+        pilot_worth=part(o.pilot, "worth"), lean=o.lean, reason=say(o.reason, "en", **o.facts) if o.reason else "")
+    return pd.DataFrame([row(o) for o in self.options])
 CollectionPlan.to_frame = _plan_frame
 
 # %% ../../nbs/interactions/07_collect.ipynb #f74f7f4c
@@ -713,7 +748,7 @@ def _plan_plot(self, ax=None, language="en"):
         ax, shown = new_axes(ax, (7.2, 3.4)), [o for o in self.options if o.gain is not None]
         right = max([o.cost for o in shown]+[1e-9])
         for i, o in enumerate(sorted(shown, key=lambda o: o.cost)):
-            colour, at = COLOURS[i % 6], o.cost+.006*right*i
+            colour, at = COLOURS[i % 6], o.cost+.004*right*i
             ax.plot([at, at], [o.gain.low, o.gain.high], color=colour, lw=8 if o.status == "bounds" else 1.8, alpha=.35 if o.status == "bounds" else 1)
             if o.status != "bounds": ax.plot(at, o.gain.value, "osD^v<"[i % 6], color=colour, ms=7)
             name = say(f"short_{o.name}", language, modality=self.modality_a if o.name.endswith("_a") else self.modality_b); name = name if len(name) <= 30 else name[:29]+"…"
@@ -751,6 +786,7 @@ class GroupCodes:
         return _compared(None, None, count(a, k_a, b, k_b, y, k)) if self.pairs else _compared(count(a, k_a, y, k), count(b, k_b, y, k), None)
     def difference(self, group, g): return self.values(group == g)-self.values((group >= 0) & (group != g))
 
+# %% ../../nbs/interactions/07_collect.ipynb #5df0e4a6
 def permuted(
     codes:GroupCodes, # what is counted
     groups, # which groups are compared with their rest
@@ -777,6 +813,7 @@ def tail_p(
     tail = 2*norm.sf(far/np.where(spread > 0, spread, 1))
     return np.where(spread <= 1e-12, 1., np.where(beyond >= 10, share, np.minimum(share, tail)))
 
+# %% ../../nbs/interactions/07_collect.ipynb #8d675b1f
 def holm(p:np.ndarray): # (m,) -> adjusted p-values, and the level each interval needs
     "Holm's step-down correction."
     order, m = np.argsort(p), len(p); factor = np.empty(m); factor[order] = m-np.arange(m)
@@ -818,6 +855,7 @@ class Subgroup:
     @property
     def flags(self)->tuple: return tuple(q for q, e in self.differences.items() if e.p_value < .05 and (e.low > 0 or e.high < 0))
 
+# %% ../../nbs/interactions/07_collect.ipynb #a88e121b
 @kind
 @dataclass(frozen=True)
 class AuditPolicy:
@@ -859,18 +897,21 @@ def _group_codes(records, by):
     out = np.full(len(values), -1); out[known] = codes
     return names.tolist(), out
 
+# %% ../../nbs/interactions/07_collect.ipynb #685587cb
 def _usable(records, a, b, group, g):
     "(labelled pairs, smaller labelled sample, pairs) of a group, and classes it shows."
     rows = (group == g); y = rows & (records.codes >= 0); has_a, has_b = records.present(a), records.present(b)
     return int((y & has_a & has_b).sum()), int(min((y & has_a).sum(), (y & has_b).sum())), int((rows & has_a & has_b).sum()), len(np.unique(records.codes[y]))
 
-# %% ../../nbs/interactions/07_collect.ipynb #685587cb
+# %% ../../nbs/interactions/07_collect.ipynb #acc64f8c
 def _common_codes(records, a, b, group, audited, use, pairs, clusters, seed):
     "The same codes for all groups, as many as the smallest audited group can bear."
     k = len(records.classes); least = [min(use[g][i] for g in audited) for i in range(3)]
     n = clusters_for(least[2], least[0] if pairs else 0, least[1], least[1], k) if clusters == "auto" else check_number(clusters, "clusters", low=2, high=200, integer=True)
     method = "posterior" if labels_suffice(records, (a, b)) else "kmeans"; found = []
-    for m in (a, b): found.append(discretised(np.where(records.present(m)[:, None], records.numeric(m), np.nan), records.codes, n, method, unit_variance=m not in records.features, seed=seed))
+    for m in (a, b):
+        v = np.where(records.present(m)[:, None], records.numeric(m), np.nan)
+        found.append(discretised(v, records.codes, n, method, unit_variance=m not in records.features, seed=seed))
     (x, k_a), (z, k_b) = found
     return GroupCodes(x, z, records.codes, group, (k_a, k_b, k), pairs)
 
@@ -879,19 +920,21 @@ def _as_records(codes, rows):
     column = lambda v: np.where(v[rows] >= 0, v[rows], np.nan).astype(float)
     return MultimodalRecords({"a": column(codes.a), "b": column(codes.b)}, label=[None if v < 0 else int(v) for v in codes.y[rows]])
 
-# %% ../../nbs/interactions/07_collect.ipynb #acc64f8c
+# %% ../../nbs/interactions/07_collect.ipynb #e156849d
 def _quantities(codes, rows, n_boot, n_null, seed):
     "Corrected estimates of the records in `rows`, or {} and why not."
     import warnings
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a code that is constant inside one group is a finding here, not a weakness
-            r = quantify_interactions(_as_records(codes, rows), ("a", "b"), clusters=max(2, *codes.sizes[:2]), discretise="kmeans", mode="supervised" if codes.pairs else "semi-supervised", n_boot=n_boot, n_null=n_null, seed=seed)
+            r = quantify_interactions(_as_records(codes, rows), ("a", "b"), clusters=max(2, *codes.sizes[:2]), discretise="kmeans",
+                                      mode="supervised" if codes.pairs else "semi-supervised", n_boot=n_boot, n_null=n_null, seed=seed)
     except InputError: return {}
     return {q: r.quantities[q] for q in SHOWN if q in r.quantities}
 
 def _spread(e): return max(e.high-e.value, e.value-e.low)/1.96
 
+# %% ../../nbs/interactions/07_collect.ipynb #e9a84bf1
 def _difference(mine, rest, least, p, level):
     "Estimate of a difference with the interval at the level that Holm asks for."
     d = mine.value-rest.value; half = NormalDist().inv_cdf(.5+level/2)*max(math.hypot(_spread(mine), _spread(rest)), least)
@@ -943,8 +986,10 @@ def audit_subgroups(
     made = tuple(_subgroup(records, a, b, group, g, name, use[g], pairs, g in audited, estimates.get(g), differences.get(g, {})) for g, name in enumerate(names))
     proxies = {m: proxy(compact(np.where(records.present(m)[:, None], records.numeric(m), np.nan)), group, seed) for m in (a, b)}
     parameters = dict(by=by, modalities=(a, b), label=records.label_name, min_n=min_n, clusters=clusters, n_boot=n_boot, n_null=n_null, n_perm=n_perm)
-    return SubgroupAudit(provenance(start, seed, parameters, records.fingerprint), by, a, b, records.label_name, "supervised" if pairs else "semi-supervised", made, proxies, codes.sizes[:2], min_n, int((group < 0).sum()))
+    return SubgroupAudit(provenance(start, seed, parameters, records.fingerprint), by, a, b, records.label_name, "supervised" if pairs else "semi-supervised",
+                         made, proxies, codes.sizes[:2], min_n, int((group < 0).sum()))
 
+# %% ../../nbs/interactions/07_collect.ipynb #04990085
 def _subgroup(records, a, b, group, g, name, use, pairs, audited, estimates, differences):
     "Put one group together."
     rows = group == g; has_a, has_b, has_y = (v[rows] for v in (records.present(a), records.present(b), records.codes >= 0))
@@ -966,7 +1011,8 @@ register({
     "audit_gap": ("difference of group “{group}” to the rest: {quantity}", "集団「{group}」と他の差：{quantity}"),
     "audit_guess": ("balanced accuracy of guessing “{by}” from “{modality}”", "「{modality}」から「{by}」を推定する均衡正解率"),
 })
-_KEYS = {"information_a": "known_from", "information_b": "known_from", "redundancy": "shared_of", "unique_a": "private_of", "unique_b": "private_of", "synergy": "joint_of", "synergy_lower": "joint_lower", "synergy_upper": "joint_upper"}
+_KEYS = {"information_a": "known_from", "information_b": "known_from", "redundancy": "shared_of", "unique_a": "private_of", "unique_b": "private_of",
+         "synergy": "joint_of", "synergy_lower": "joint_lower", "synergy_upper": "joint_upper"}
 
 def _what(audit, quantity, language="en"):
     "A quantity in words."
@@ -980,9 +1026,10 @@ def _audit_summary(self, language="en"):
         name, q = max(self.flagged, key=lambda f: abs(self.group(f[0]).differences[f[1]].value)); e = self.group(name).differences[q]
         text = say("audit_found", language, n=len(self.flagged), what=_what(self, q, language), d=number(e.value), low=number(e.low), high=number(e.high), group=name, **common)
     else: text = say("audit_none", language, **common)
-    known = [say("audit_proxy", language, modality=m, value=number(e.value, 2), low=number(e.low, 2), high=number(e.high, 2), chance=number(e.chance, 2)) for m, e in self.proxies.items() if not math.isnan(e.value)]
-    return " ".join([text, *known])
+    say_proxy = lambda m, e: say("audit_proxy", language, modality=m, **{k: number(getattr(e, k), 2) for k in ("value", "low", "high", "chance")})
+    return " ".join([text, *(say_proxy(m, e) for m, e in self.proxies.items() if not math.isnan(e.value))])
 
+# %% ../../nbs/interactions/07_collect.ipynb #457969c2
 def _audit_html(self, language="en"):
     "One row for each group and quantity; groups that are too small with the reason."
     heads = [say(k, language) for k in ("audit_group", "records", "quantity", "value", "audit_difference", "p_value", "audit_beyond")]; rows = []
@@ -990,27 +1037,30 @@ def _audit_html(self, language="en"):
     for g in self.groups:
         if not g.quantities: rows.append((g.name, f"{g.usable:,}", say(g.reason, language), "–", "–", "–", "–"))
         for q, e in g.quantities.items():
-            d = g.differences.get(q); rows.append((g.name, f"{g.usable:,}", _what(self, q, language), span(e), span(d) if d else "–", number(d.p_value) if d else "–", say("yes" if q in g.flags else "no", language) if d else "–"))
+            d = g.differences.get(q); gap = (span(d), number(d.p_value), say("yes" if q in g.flags else "no", language)) if d else ("–",)*3
+            rows.append((g.name, f"{g.usable:,}", _what(self, q, language), span(e), *gap))
     return html_table([dict(zip(heads, r)) for r in rows], self.summary(language))
 SubgroupAudit.summary, SubgroupAudit._repr_html_ = _audit_summary, _audit_html
 
-# %% ../../nbs/interactions/07_collect.ipynb #457969c2
+# %% ../../nbs/interactions/07_collect.ipynb #24f3cd40
 def _audit_frame(self):
     "One row for each group and quantity (pandas)."
     import pandas as pd
-    rows = []
+    rows, ends = [], lambda e, name: {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high} if e else {}
     for g in self.groups:
         base = dict(group=g.name, n=g.n, usable=g.usable, **{f"has {k}": v for k, v in g.coverage.items()}, reason=say(g.reason) if g.reason else "")
         for q, e in (g.quantities or {"": None}).items():
-            d = g.differences.get(q); rows.append(base | dict(quantity=q, value=e.value if e else math.nan, low=e.low if e else math.nan, high=e.high if e else math.nan) | (dict(difference=d.value, difference_low=d.low, difference_high=d.high, p_value=d.p_value, flag=q in g.flags) if d else {}))
+            d = g.differences.get(q); rows.append(base | {"quantity": q} | ends(e, "value") | ends(d, "difference") | ({"p_value": d.p_value, "flag": q in g.flags} if d else {}))
     return pd.DataFrame(rows)
 
+# %% ../../nbs/interactions/07_collect.ipynb #d2560b9b
 def _audit_verdicts(self, policy=None):
     "Is each difference smaller than what matters, and does no modality give the group away?"
     policy, found = policy or AuditPolicy(), []
     for g in self.groups:
         for q, d in g.differences.items():
-            low = 0. if d.low <= 0 <= d.high else min(abs(d.low), abs(d.high)); size = Estimate(abs(d.value), low, max(abs(d.low), abs(d.high)), 0., d.n, "worse", "bits", d.p_value, d.level)
+            ends = sorted((abs(d.low), abs(d.high))); low = 0. if d.low <= 0 <= d.high else ends[0]
+            size = Estimate(abs(d.value), low, ends[1], 0., d.n, "worse", "bits", d.p_value, d.level)
             found.append(judge("audit_gap", size, policy.max_bits, good="below", origin=policy.origin, group=g.name, quantity=_what(self, q)))
     found += [judge("audit_guess", e, e.chance+policy.proxy_margin, good="below", origin=policy.origin, by=self.by, modality=m) for m, e in self.proxies.items() if not math.isnan(e.value)]
     return tuple(found)
