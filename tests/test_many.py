@@ -116,6 +116,10 @@ def test_without_labelled_pairs_the_worse_of_two_worlds_counts():
     assert all(p.settled.value == min(q.settled.value for q in s.points if q.n == p.n) for p in s.counted)
     assert "two worlds" in s.summary() and "2通り" in s.summary("ja")
 
+def test_what_is_settled_already_says_so(labelled):
+    c = sample_size_curve(labelled, policy=InteractionPolicy(min_bits=.7), sizes=[100, 200], sets=20)
+    assert c.settles_at == 100 and "or fewer" in c.summary() and "still holds" in c.summary() and "以下でも" in c.summary("ja")
+
 def test_same_seed_same_curve_and_sizes_do_not_disturb_each_other(labelled, curve):
     assert sample_size_curve(labelled, sizes=[400], sets=20).points == tuple(p for p in curve.points if p.n == 400)
     assert sample_size_curve(labelled, sizes=[400], sets=20, seed=1).points != tuple(p for p in curve.points if p.n == 400)

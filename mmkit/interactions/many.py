@@ -9,9 +9,9 @@ __all__ = ['MOST_MODALITIES', 'redraws_for', 'ManyInteractions', 'quantify_many'
 import itertools, math, time
 from dataclasses import dataclass, replace
 import numpy as np
-from ..checks import InputError, check_choice, check_number
+from ..checks import InputError, check_choice
 from ..language import register, say
-from ..results import COLOURS, Estimate, Result, Verdict, fonts, html_table, judge, new_axes, number, provenance
+from ..results import COLOURS, Estimate, Result, fonts, judge, new_axes, number, provenance
 from .collect import holm
 from .estimate import InteractionPolicy, quantify_interactions
 

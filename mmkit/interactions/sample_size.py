@@ -288,9 +288,12 @@ def _ticker(progress, total):
 register({
     "curve_settles": ("About {n} labelled pairs [{low}, {high}] settle in {target} of 100 pilots whether the {what} lies above {threshold} bits; there are {now} today.",
                       "ラベル付きペアが約{n}組[{low}, {high}]あれば、100回中{target}回の割合で、{what}が{threshold}ビットを上回るかどうかを判定できます。現在は{now}組です。"),
+    "curve_already": ("{n} labelled pairs or fewer settle in {target} of 100 pilots whether the {what} lies above {threshold} bits; there are {now} today.",
+                      "ラベル付きペアが{n}組以下でも、100回中{target}回の割合で、{what}が{threshold}ビットを上回るかどうかを判定できます。現在は{now}組です。"),
     "curve_never": ("No size up to {most} labelled pairs settles in {target} of 100 pilots whether the {what} lies above {threshold} bits: the expected value lies too close to the threshold for that.",
                     "{most}組までのどの件数でも、{what}が{threshold}ビットを上回るかどうかを100回中{target}回の割合では判定できません。その件数に対して、見込まれる値がしきい値に近すぎます。"),
     "curve_assured": ("This takes {value} bits as true; if its own uncertainty is allowed for, about {n} are needed.", "これは{value}ビットを真の値とした場合です。推定値自体の不確かさを考慮すると、約{n}組が必要です。"),
+    "curve_assured_too": ("This takes {value} bits as true, and still holds if its own uncertainty is allowed for.", "これは{value}ビットを真の値とした場合ですが、推定値自体の不確かさを考慮しても変わりません。"),
     "curve_unassured": ("This takes {value} bits as true; if its own uncertainty is allowed for, {share} of 100 pilots are settled at {most} pairs.",
                         "これは{value}ビットを真の値とした場合です。推定値自体の不確かさを考慮すると、{most}組で判定できるのは100回中{share}回です。"),
     "curve_worse": ("Nothing is known about the joint part yet, so two worlds were planned, one with the least and one with the most joint-only information; the worse one counts.",
@@ -322,6 +325,7 @@ def _percent(share): return f"{100*share:.0f}"
 def _assumed(self, language):
     "What the answer takes for granted."
     if "doubt" not in self.laws: return say("curve_worse", language) if len(self.laws) > 1 else ""
+    if self.assured_at == self.settles_at == self.sizes[0]: return say("curve_assured_too", language, value=number(self.now.value))
     if self.assured_at: return say("curve_assured", language, value=number(self.now.value), n=_pairs(self.assured_at))
     last = self.curve("doubt")[-1]
     return say("curve_unassured", language, value=number(self.now.value), share=_percent(last.settled.value), most=_pairs(last.n))
@@ -329,7 +333,8 @@ def _assumed(self, language):
 def _curve_summary(self, language="en"):
     "How many labels, under which assumption, and what the one-line formula says."
     base = dict(target=_percent(self.target), what=_what(self, language), threshold=number(self.threshold)); low, high = self.settles_between
-    if self.settles_at: text = [say("curve_settles", language, n=_pairs(self.settles_at), low=_pairs(low), high=_pairs(high), now=_pairs(self.n_now), **base)]
+    if self.settles_at == self.sizes[0]: text = [say("curve_already", language, n=_pairs(self.settles_at), now=_pairs(self.n_now), **base)]
+    elif self.settles_at: text = [say("curve_settles", language, n=_pairs(self.settles_at), low=_pairs(low), high=_pairs(high), now=_pairs(self.n_now), **base)]
     else: text = [say("curve_never", language, most=_pairs(self.sizes[-1]), **base)]
     text.append(_assumed(self, language)); n = self.formula_at
     if n and self.sizes[0] <= n <= self.sizes[-1]: text.append(say("curve_formula", language, n=_pairs(n), share=_percent(self.share_at(n))))
