@@ -281,12 +281,12 @@ def _attention():
             self.norm_a, self.norm_b = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
             self.head = nn.Sequential(nn.Linear(2*TOKENS*WIDTH, h), nn.ReLU(), nn.Dropout(.1), nn.Linear(h, k))
         def tokens(self, x_a, x_b): return self.split_a(x_a).view(-1, TOKENS, WIDTH), self.split_b(x_b).view(-1, TOKENS, WIDTH)
-        def attend(self, x_a, x_b): # ((n, tokens, width), (n, tokens, tokens)) for a asking b, and for b asking a
+        def attend(self, x_a, x_b, weights=True): # ((n, tokens, width), (n, tokens, tokens) or None) for a asking b, and for b asking a
             a, b = self.tokens(x_a, x_b)
-            (from_b, w_a), (from_a, w_b) = self.ask_a(a, b, b), self.ask_b(b, a, a)
+            (from_b, w_a), (from_a, w_b) = self.ask_a(a, b, b, need_weights=weights), self.ask_b(b, a, a, need_weights=weights)
             return (self.norm_a(a+from_b), w_a), (self.norm_b(b+from_a), w_b)
         def forward(self, x_a, x_b):
-            (a, _), (b, _) = self.attend(x_a, x_b)
+            (a, _), (b, _) = self.attend(x_a, x_b, weights=False)
             return self.head(torch.cat([a.flatten(1), b.flatten(1)], 1))
     return CrossAttention
 
@@ -353,7 +353,7 @@ def _some(pairs, size):
 def _optimise(net, data, valid, free, slack, epochs, tick):
     "Train with early stopping; (validation log-loss in nats, epochs)."
     torch = _torch(); x_a, x_b, y = data; n = len(y); size = max(8, min(BATCH, n//8))
-    steps, best, state, since = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY), math.inf, net.state_dict(), 0
+    steps, best, state, since = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY, fused=True), math.inf, net.state_dict(), 0
     for epoch in range(epochs):
         net.train()
         for rows in torch.randperm(n).split(size):
