@@ -661,7 +661,7 @@ def count_source(
     modality_b, # the same for the second modality
     label:str, # column of the label
     *,
-    clusters="auto", # states of a numeric modality (2..200), or "auto": three records for each cell, at most 20
+    clusters="auto", # states of a modality (2..200; up to 20 values stay values), or "auto": three records for each cell, at most 20
     sample:int=50_000, # rows to learn the codes on, at least 100
     id:str="id", # column whose hash makes sampling an Ibis table repeatable; Parquet files need none
     categorical=(), # columns of numbers that are names, such as shop numbers
