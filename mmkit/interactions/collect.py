@@ -631,11 +631,10 @@ register({
     "gain_label_one": ("gain in accuracy from labelling records that show “{modality}” alone", "「{modality}」だけの記録にラベルを付けたときの正解率の向上"),
     "gain_label_pair": ("gain in accuracy from labelling pairs", "ペアにラベルを付けたときの正解率の向上"),
     "gain_collect": ("gain in accuracy from collecting “{modality}”", "「{modality}」を追加収集したときの正解率の向上"),
-    "points": ("points", "ポイント"),
-    "units": ("records to buy", "購入件数"), "cost": ("cost", "費用"), "option": ("option", "選択肢"), "note": ("note", "備考"),
+    "plan_units": ("records to buy", "購入件数"), "plan_cost": ("cost", "費用"), "plan_option": ("option", "選択肢"), "plan_note": ("note", "備考"),
     "gain_points": ("gain in accuracy (points)", "正解率の向上（ポイント）"),
-    "pilot": ("pilot: worth of the knowledge, cost", "パイロット：情報価値と費用"),
-    "next_pilot": ("Only bounds are known. Buy a pilot of about {n} records first.", "範囲しか分かっていません。まず約{n}件のパイロットを実施してください。"),
+    "plan_pilot": ("pilot: worth of the knowledge, cost", "パイロット：情報価値と費用"),
+    "next_buy_pilot": ("Only bounds are known. Buy a pilot of about {n} records first.", "範囲しか分かっていません。まず約{n}件のパイロットを実施してください。"),
 })
 
 def _key(prefix, name, a, b):
@@ -703,7 +702,7 @@ def _net_text(net, money):
 
 def _plan_html(self, language="en"):
     "One row for each option, best first."
-    money = _money(self.currency); heads = [say(k, language) for k in ("option", "units", "cost", "gain_points", "chance", "net_value", "pilot", "note")]
+    money = _money(self.currency); heads = [say(k, language) for k in ("plan_option", "plan_units", "plan_cost", "gain_points", "chance", "net_value", "plan_pilot", "plan_note")]
     row = lambda o: (_called(self, o.name, language), f"{o.units:,}", money(o.cost), _gain_text(o.gain), number(o.gain.chance, 1) if o.gain else "–",
                      _net_text(o.net, money), _pilot_text(o.pilot, money), say(o.reason, language, **o.facts) if o.reason else "")
     return html_table([dict(zip(heads, row(o))) for o in self.options], self.summary(language))
@@ -731,13 +730,13 @@ def _plan_verdicts(self, policy=None):
         line, origin = (o.break_even_gain, "origin_user") if self.value else (policy.min_gain, policy.origin)
         v = judge(what, o.gain, line, weak=o.reason or None, origin=origin, **names)
         if o.status == "bounds" and v.value == "not_enough_evidence":
-            v = Verdict(v.what, v.value, v.rule, v.threshold, v.estimate, v.origin, *(("next_pilot", {"n": o.pilot.units}) if o.pilot else ("next_cannot_separate", {})), names)
+            v = Verdict(v.what, v.value, v.rule, v.threshold, v.estimate, v.origin, *(("next_buy_pilot", {"n": o.pilot.units}) if o.pilot else ("next_cannot_separate", {})), names)
         found.append(v)
     return tuple(found)
 CollectionPlan.verdicts = _plan_verdicts
 
 # %% ../../nbs/interactions/07_collect.ipynb #1d5fdc9c
-register({"plot_break_even": ("break-even", "損益分岐"), "plot_cost": ("cost", "費用")})
+register({"plan_break_even": ("break-even", "損益分岐")})
 _SHORT = {"label_a": ("label {modality} alone", "{modality}だけにラベル"), "label_b": ("label {modality} alone", "{modality}だけにラベル"), "label_pair": ("label pairs", "ペアにラベル"),
           "collect_a": ("collect {modality}", "{modality}を収集"), "collect_b": ("collect {modality}", "{modality}を収集"), "nothing": ("nothing", "購入なし")}
 register({f"short_{k}": v for k, v in _SHORT.items()})
@@ -753,9 +752,9 @@ def _plan_plot(self, ax=None, language="en"):
             if o.status != "bounds": ax.plot(at, o.gain.value, "osD^v<"[i % 6], color=colour, ms=7)
             name = say(f"short_{o.name}", language, modality=self.modality_a if o.name.endswith("_a") else self.modality_b); name = name if len(name) <= 30 else name[:29]+"…"
             ax.annotate(name, (at, o.gain.high), xytext=(4, 3+11*(i % 3)), textcoords="offset points", color=colour, fontsize=9, parse_math=False)
-        if self.value: ax.plot([0, right], [0, right/self.value], "--", color="black", lw=1, label=say("plot_break_even", language)); ax.legend(frameon=False, loc="lower right")
+        if self.value: ax.plot([0, right], [0, right/self.value], "--", color="black", lw=1, label=say("plan_break_even", language)); ax.legend(frameon=False, loc="lower right")
         ax.axhline(0, color="grey", lw=.8); ax.set_xlim(-.03*right, 1.3*right); ax.margins(y=.25); ax.spines[["top", "right"]].set_visible(False)
-        ax.set_xlabel(say("plot_cost", language)+(f" ({self.currency})" if self.currency else ""), parse_math=False); ax.set_ylabel(say("gain_points", language))
+        ax.set_xlabel(say("plan_cost", language)+(f" ({self.currency})" if self.currency else ""), parse_math=False); ax.set_ylabel(say("gain_points", language))
     return ax
 CollectionPlan.plot = _plan_plot
 
@@ -1003,7 +1002,7 @@ register({
     "audit_one_class": ("only one class of the label", "ラベルが1種類しかありません"),
     "audit_no_value": ("a modality has one value only in this group or in the rest", "この集団またはそれ以外で、モダリティの値が1種類しかありません"),
     "audit_group": ("group", "集団"), "audit_difference": ("difference to the rest", "他の集団との差"), "audit_beyond": ("beyond noise", "誤差を超える差"),
-    "yes": ("yes", "はい"), "no": ("no", "いいえ"),
+    "audit_yes": ("yes", "はい"), "audit_no": ("no", "いいえ"),
     "audit_none": ("No difference between the groups of “{by}” goes beyond noise ({compared} of {groups} groups could be compared).", "「{by}」の集団間に誤差を超える差はありません（{groups}集団のうち{compared}集団を比較）。"),
     "audit_found": ("{n} differences between the groups of “{by}” go beyond noise; the largest: {what} is {d} bits [{low}, {high}] away from the rest in group “{group}” ({compared} of {groups} groups could be compared).",
                     "「{by}」の集団間に誤差を超える差が{n}件あります。最大の差：集団「{group}」の{what}は他と{d}ビット[{low}, {high}]異なります（{groups}集団のうち{compared}集団を比較）。"),
@@ -1037,7 +1036,7 @@ def _audit_html(self, language="en"):
     for g in self.groups:
         if not g.quantities: rows.append((g.name, f"{g.usable:,}", say(g.reason, language), "–", "–", "–", "–"))
         for q, e in g.quantities.items():
-            d = g.differences.get(q); gap = (span(d), number(d.p_value), say("yes" if q in g.flags else "no", language)) if d else ("–",)*3
+            d = g.differences.get(q); gap = (span(d), number(d.p_value), say("audit_yes" if q in g.flags else "audit_no", language)) if d else ("–",)*3
             rows.append((g.name, f"{g.usable:,}", _what(self, q, language), span(e), *gap))
     return html_table([dict(zip(heads, r)) for r in rows], self.summary(language))
 SubgroupAudit.summary, SubgroupAudit._repr_html_ = _audit_summary, _audit_html
