@@ -18,7 +18,7 @@ from mmkit.results import Estimate
 def margins(p): return p.sum(1), p.sum(0), p.sum(2)
 def pilot(p, n, seed=0, **more):
     c = np.random.default_rng(seed).multinomial(n, p.ravel()).reshape(p.shape).astype(float)
-    return interactions_from_counts(PairTables(*margins(c), c), "scan", "blood", "outcome", n_boot=60, n_null=60, **more)
+    return interactions_from_counts(PairTables(*margins(c), c), ("scan", "blood"), "outcome", n_boot=60, n_null=60, **more)
 def coded(p, copies): return np.repeat(np.repeat(p, copies, 0), copies, 1)/copies**2
 XOR = coded(.75*gate("xor")+.25*gate("xor")[:, :, ::-1], 3)
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MISSING', 'INFINITE', 'UNKNOWN', 'MOST_TERMS', 'ARROW', 'PRIME', 'STRIDE', 'MOST_VALUES', 'GLANCE', 'IDENTIFIER',
-           'CHUNK', 'MOST_ROWS', 'Categories', 'Bins', 'fit_bins', 'Centres', 'fit_centres', 'counting_query',
-           'counting_sql', 'CountResult', 'count_source', 'interactions_from_counts']
+           'CHUNK', 'Categories', 'Bins', 'fit_bins', 'Centres', 'fit_centres', 'counting_query', 'counting_sql',
+           'CountResult', 'count_source']
 
 # %% ../../nbs/interactions/08_counting.ipynb #13f399d7
 import contextlib, functools, glob, hashlib, json, math, os, tempfile, time
@@ -16,7 +16,7 @@ from ..checks import InputError, check_choice, check_number, nearest, warn_weak
 from ..data.sources import _listed, _matching, _vectors
 from ..language import register, say
 from ..results import COLOURS, Result, fonts, from_plain, html_table, kind, new_axes, provenance, to_plain, write_text
-from .estimate import InteractionResult, SemiSupervised, Supervised, _mode, _population, _result, _ticker, resample
+from .estimate import InteractionResult, interactions_from_counts
 from .tables import MOST_CLUSTERS, PairTables, clusters_for, one_thread, project
 
 # %% ../../nbs/interactions/08_counting.ipynb #214e82bd
@@ -701,40 +701,3 @@ def _count_result(names, book, sizes, cube, speed, hashed, prov):
     for i, c in enumerate(book): _check_filled(cube.sum()-np.take(cube, MISSING, i).sum(), ", ".join(c.columns))
     pooled = {c.columns[0]: int(np.take(cube, len(c)-1, i).sum()) for i, c in enumerate(book) if isinstance(c, Categories) and c.other}
     return CountResult(prov, *names, book[2].columns[0], t, tuple(book), int(cube.sum()), tuple(sizes), float(speed), hashed or not any(sizes), pooled)
-
-# %% ../../nbs/interactions/08_counting.ipynb #c4f6dcfa
-MOST_ROWS = 900_000_000 # NumPy's multivariate hypergeometric draw ends at 10**9
-
-def _thinned(n):
-    "Whole counts of at most `MOST_ROWS` in all."
-    n = np.asarray(n, dtype=float)
-    return n if n.sum() <= MOST_ROWS else np.floor(n*(MOST_ROWS/n.sum()))
-
-# %% ../../nbs/interactions/08_counting.ipynb #fe628933
-def interactions_from_counts(
-    tables:PairTables, # counts
-    modalities=("a", "b"), # names of the two modalities
-    label:str="label", # name of the label
-    *,
-    mode:str="auto", # "supervised", "semi-supervised", or "auto": supervised when labelled pairs suffice
-    max_mismatch:float=.2, # refuse when samples differ by this much more than chance explains (total variation)
-    n_boot:int=200, # half samples for the intervals, at least 50
-    n_null:int=200, # data sets for each null, at least 50
-    seed:int=0, # resampling
-    progress=None, # called as progress(done, total, what)
-    fingerprint:str="", # content hash of the data behind the counts
-)->InteractionResult: # all in bits
-    """The answer of `quantify_interactions`, from counts alone.
-
-    Raises `InputError` for too few records, a single class, and samples from different populations."""
-    start = time.perf_counter()
-    check_choice(mode, ("auto", "supervised", "semi-supervised"), "mode"); check_number(max_mismatch, "max_mismatch", low=0, high=1)
-    for v, name, low in ((n_boot, "n_boot", 50), (n_null, "n_null", 50), (seed, "seed", 0)): check_number(v, name, low=low, integer=True)
-    if not isinstance(tables, PairTables): raise InputError(f"`tables` is a {type(tables).__name__}, but PairTables were expected: take `.tables` of a count.")
-    if tables.n_aby.shape[2] < 2: raise InputError("The tables have one class only, so there is nothing to tell about the label. Count at least two classes.")
-    supervised, per_cell = _mode(tables, mode)
-    far = _population(tables, supervised, max_mismatch)
-    resampler = Supervised(_thinned(tables.n_aby)) if supervised else SemiSupervised(*map(_thinned, (tables.n_ay, tables.n_by, tables.n_ab)))
-    res = resample(resampler, n_boot, n_null, np.random.default_rng(seed), _ticker(progress, 2*n_null+n_boot))
-    parameters = dict(modalities=tuple(modalities), label=label, mode=mode, max_mismatch=max_mismatch, n_boot=n_boot, n_null=n_null)
-    return _result((*modalities, label), tables, resampler, res, far, per_cell, provenance(start, seed, parameters, fingerprint))
