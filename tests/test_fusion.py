@@ -90,9 +90,9 @@ def test_simple_is_said_only_of_codes_that_hide_nothing():
 @functools.cache
 def compared(): return compare_fusions(WORLD, methods=("additive", "gated"), folds=2, repeats=1, epochs=1)
 
-def measured(value, half, **change):
-    "A comparison in which complex fusion saves `value` bits."
-    c = compared()
+def measured(value, half, low=.7, **change):
+    "A comparison in which complex fusion saves `value` bits and fusion has at least this accuracy."
+    c = compared(); c = dataclasses.replace(c, accuracy=c.accuracy | {"fusion": Estimate(.8, low, .9, .5, 1000, "better")})
     return dataclasses.replace(c, bits_over_simple=c.bits_over_simple | {"complex": Estimate(value, value-half, value+half, 0., 1000, "better", "bits")}, **change)
 
 def test_networks_decide_when_they_were_asked(supervised):
@@ -101,6 +101,11 @@ def test_networks_decide_when_they_were_asked(supervised):
         assert advice.answer == want and advice.verdict.estimate.value == value and (FUSIONS[advice.methods[0]].family == "complex") == (value > .05)
         for language in LANGUAGES: assert f"{value:.3f}" in advice.summary(language) and "{" not in advice._repr_html_(language)
     assert recommend_fusion(supervised, comparison=measured(-.1, .05, notes=("weak_few_test",))).verdict.next_step == "next_weak"
+
+def test_a_comparison_that_learnt_nothing_answers_nothing(supervised):
+    for value in (-.1, .3):
+        v = recommend_fusion(supervised, comparison=measured(value, .05, low=.49)).verdict
+        assert (v.value, v.next_step) == ("not_enough_evidence", "next_no_signal") and v.text("next_step", "ja")
 
 def test_a_comparison_must_belong_to_the_result(supervised):
     with pytest.raises(InputError, match="Compare the same"): recommend_fusion(supervised, comparison=measured(.1, .1, label="other"))
@@ -193,7 +198,7 @@ import numpy as np, mmkit.interactions.fusion as f
 try: f.train_fusion(np.ones((20, 2)), np.ones((20, 2)), np.arange(20) % 2)
 except Exception as e: print(type(e).__name__, e)"""
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
-    assert "MissingPackageError" in out and "torch" in out and "mmkit[" in out
+    assert "MissingPackageError" in out and "torch" in out and "mmkit[networks]" in out
 
 # ---- comparison
 

@@ -38,6 +38,9 @@ register({
     "advice_summary": ("{answer}: adding up two scores leaves {d} unused (threshold {threshold} bits, {origin}). Start with: {methods}. {hint} {limit}",
                        "{answer}。2つのスコアを足し合わせる方法では、{d}が使われずに残ります(しきい値{threshold}ビット、{origin})。最初に試す手法：{methods}。{hint}{limit}"),
     "advice_measured": ("This was measured with networks on the features themselves.", "これは特徴量そのものを使うネットワークで測定した結果です。"),
+    "next_no_signal": ("No fusion in the comparison beats chance, so it says nothing about simple or complex. Compare more methods, or with more records.",
+                       "比較した融合はいずれも偶然水準を上回らず、単純か複雑かは判断できません。手法または件数を増やして比べてください。"),
+    "weak_no_signal": ("no fusion in the comparison beats chance", "比較した融合がいずれも偶然水準を上回っていません"),
     "next_compare": ("The codes leave little beyond addition, but a joint effect finer than the codes would not show. Compare networks on the features: compare_fusions(records).",
                      "コードの上では足し合わせで十分ですが、コードより細かい組み合わせの効果は現れません。compare_fusions(records)で特徴量そのものを使うネットワークを比べてください。"),
     "advice_limit": ("This speaks of the {k_a} × {k_b} codes the features were cut into: a joint effect finer than the codes is not seen.",
@@ -103,6 +106,7 @@ def _judged(advice, policy):
     v = judge("beyond_additive_of", d, policy.min_bits, weak=weak, origin=policy.origin, a=advice.modality_a, b=advice.modality_b)
     pairs = {"n": labelled_pairs_needed(advice.codes, advice.n_classes, policy.min_bits)}
     if "weak_sparse" in advice.notes: return replace(v, value="not_enough_evidence", next_step="next_sparse", next_values=pairs)
+    if "weak_no_signal" in advice.notes: return replace(v, value="not_enough_evidence", next_step="next_no_signal", next_values={})
     if v.value == "not_enough_evidence" and math.isnan(d.value): return replace(v, next_step="next_label_pairs", next_values=pairs)
     if v.value == "fail" and decides == "beyond_additive" and not advice.exact: return replace(v, value="not_enough_evidence", next_step="next_compare")
     return replace(v, next_step="next_weak", next_values={"assumption": weak}) if weak and v.value == "fail" else v
@@ -129,7 +133,7 @@ def recommend_fusion(
     Guideline: arXiv 2306.04539 (complexity, six data sets) and 2302.12247 (families); that D and not S decides is derived in this notebook.
     Raises `InputError` when `result` is anything else than an `InteractionResult`, and for records or a comparison that do not belong to it."""
     start, policy, q, notes = time.perf_counter(), policy or InteractionPolicy(), {"beyond_additive": beyond_additive(result)}, result.notes
-    if comparison is not None: q, notes = {"measured": _measured(result, comparison)} | q, comparison.notes
+    if comparison is not None: q, notes = {"measured": _measured(result, comparison)} | q, _comparison_notes(comparison)
     wanted = ("synergy", "synergy_lower", "synergy_upper", "redundancy", "unique_a", "unique_b", "added_by_a", "added_by_b")
     q |= {k: result.quantities[k] for k in wanted if k in result.quantities}
     prov = provenance(start, result.provenance.seed, dict(policy=policy), result.provenance.fingerprint)
@@ -143,6 +147,11 @@ def _measured(result, comparison):
     if ours != theirs: raise InputError(f"`comparison` is about {theirs}, but `result` is about {ours}. Compare the same modalities and label.")
     if "complex" not in comparison.bits_over_simple: raise InputError("`comparison` lacks a simple or a complex method. Compare at least one of each, for example `additive` and `gated`.")
     return comparison.bits_over_simple["complex"]
+
+def _comparison_notes(comparison):
+    "What weakens the comparison; first of all, that nothing was learnt."
+    e = comparison.accuracy["fusion"]
+    return (("weak_no_signal",) if e.low <= e.chance else ())+comparison.notes
 
 # %% ../../nbs/interactions/06_fusion.ipynb #17f4cecd
 def _advice_summary(self, language="en"):
@@ -194,7 +203,7 @@ register({
 })
 
 # %% ../../nbs/interactions/06_fusion.ipynb #8cf3d5da
-def _torch(): return require("torch", "Training a fusion network", "encoders")
+def _torch(): return require("torch", "Training a fusion network", "networks")
 
 def _encoder(d, h):
     "A small network from (n, d) features to (n, h)."
