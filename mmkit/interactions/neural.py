@@ -69,6 +69,7 @@ def _start(torch, m, d, k, recipe, generator):
     biases = [torch.zeros(m, 1, o) for o in sizes[1:]]
     return [p.requires_grad_() for p in (*weights, *biases, *([torch.zeros(m, d, k)] if recipe.shortcut else []))]
 
+# %% ../../nbs/interactions/05_neural.ipynb #124feb4a
 def _forward(torch, parameters, x, layers):
     "(m, rows, k) logits of the networks for (m, rows, d) features."
     h = x
@@ -87,13 +88,14 @@ def _epoch(torch, net, optimiser, x, ys, rows, batch, generator):
         loss = torch.nn.functional.cross_entropy(net(x[at]).flatten(0, 1), ys[each, at].flatten())*len(rows)
         optimiser.zero_grad(); loss.backward(); optimiser.step()
 
+# %% ../../nbs/interactions/05_neural.ipynb #2c8cccb8
 def _losses(torch, net, x, ys, rows):
     "(m,) log loss of each network on its own rows (cut to equal numbers)."
     at = torch.stack([r[:min(len(r) for r in rows)] for r in rows]); each = torch.arange(len(rows))[:, None]
     with torch.no_grad(): loss = torch.nn.functional.cross_entropy(net(x[at]).flatten(0, 1), ys[each, at].flatten(), reduction="none")
     return loss.reshape(at.shape).mean(1)
 
-# %% ../../nbs/interactions/05_neural.ipynb #2c8cccb8
+# %% ../../nbs/interactions/05_neural.ipynb #7098c2a1
 def train_networks(
     x:np.ndarray, # (n, d) standardised features
     ys:np.ndarray, # (m, n) labels for each network
@@ -122,6 +124,7 @@ def train_networks(
         final = [p.detach() for p in (kept if recipe.patience else parameters)]
     return functools.partial(_logits, final, x, recipe.layers)
 
+# %% ../../nbs/interactions/05_neural.ipynb #17cd87f5
 def _logits(parameters, x, layers, network, rows):
     "(rows, k) log posteriors of one network."
     with single_thread() as torch, torch.no_grad():
@@ -184,6 +187,7 @@ def _design(logs):
     shifts = np.broadcast_to(np.eye(k)[:, 1:], (n, k, k-1))
     return np.concatenate([np.maximum(v, -30)[:, :, None] for v in logs]+[shifts], 2)
 
+# %% ../../nbs/interactions/05_neural.ipynb #9af0b302
 def _softmax(z):
     "Log softmax of rows."
     z = z-z.max(1, keepdims=True)
@@ -242,11 +246,13 @@ def posterior_table(
     if code is not None: t = np.stack([np.bincount(code, v) for v in t.T], 1)
     return t*(p_y/t.sum(0))
 
+# %% ../../nbs/interactions/05_neural.ipynb #7c84ed2a
 def _order(p):
     "Groups of neighbours in the order of the posterior, two classes."
     code = np.empty(len(p), int); code[np.argsort(p[:, 1], kind="stable")] = np.arange(len(p))*min(len(p), VERTICES)//len(p)
     return code
 
+# %% ../../nbs/interactions/05_neural.ipynb #bcd32614
 def group_posteriors(
     p:np.ndarray, # (n, k) posteriors
     groups:int=GROUPS, # most groups, three classes or more
@@ -312,6 +318,7 @@ def _with_union(info, union):
     a, b, total = info
     return np.array([a, b, total, a+b-union, union-b, union-a, total-union])
 
+# %% ../../nbs/interactions/05_neural.ipynb #46b1795d
 def _parts(info, t_a, t_b, union):
     "The same when grouping has lost information: the mean loss is added, inside what the definition of the union allows."
     a, b, _ = info; lost = (a-mutual_information(t_a)+b-mutual_information(t_b))/2
@@ -333,16 +340,17 @@ def sinkhorn(
         rows = q.sum(1)
         q = q*(t_a/(rows+1e-30))[:, None]
         off = float((rows-t_a).detach().abs().max())*len(t_a)
-        if off < tolerance or abs(before-off) < tolerance/1000: break  # sums that contradict each other are never met: more rounds change nothing
+        if off < tolerance or abs(before-off) < tolerance/100: break  # sums that contradict each other are never met: more rounds change nothing
         before = off
     return q
 
+# %% ../../nbs/interactions/05_neural.ipynb #ed91c5df
 def coupled_information(torch, q, t_a):
     "I_q(X_b; Y | X_a) in nats."
     log = lambda v: torch.log(v+1e-30)
     return (q*(log(q)-log(q.sum(2, keepdim=True))-log(t_a)[:, None]+log(t_a.sum(1))[:, None, None])).sum()
 
-# %% ../../nbs/interactions/05_neural.ipynb #ed91c5df
+# %% ../../nbs/interactions/05_neural.ipynb #24a707b7
 def _coupler(torch, parameters, layers, x_a, x_b, k):
     "(n_a, n_b, k) positive matrices from two stacks of one network each."
     half = len(parameters)//2
@@ -350,6 +358,7 @@ def _coupler(torch, parameters, layers, x_a, x_b, k):
     z = [(v-v.mean(2, keepdim=True))/(v.var(2, keepdim=True)+1e-8).sqrt() for v in z]
     return torch.exp(torch.einsum("ihe,jhe->ijh", *z)/math.sqrt(z[0].shape[2]))
 
+# %% ../../nbs/interactions/05_neural.ipynb #bc8675d2
 def _batches(n_a, n_b, size, rng):
     "Rows of both modalities in batches of equal size."
     size = min(size, n_a, n_b); a, b = rng.permutation(n_a), rng.permutation(n_b)
@@ -445,10 +454,10 @@ def _plot(self, ax=None, language="en"):
         ax, shown = new_axes(ax, (7.2, 2.8)), [(say(key, language, **v)[:30], self.quantities[q], COLOURS[i]) for i, (key, v, q) in enumerate(rows) if q in self.quantities]
         for i, (_, e, colour) in enumerate(shown):
             ax.barh(i, e.value, color=colour, height=.6); ax.plot([e.low, e.high], [i, i], color="black", lw=1.5, marker="|", ms=8)
-            ax.plot(e.chance, i, "D", color="white", mec="black", ms=5, zorder=3, label=say("chance", language) if i == 0 else None)
+            ax.plot(e.chance, i, "D", color="white", mec="black", ms=5, zorder=3, clip_on=False, label=say("chance", language) if i == 0 else None)
             ax.annotate(number(e.value), (max(np.nanmax([e.high, e.value]), 0), i), xytext=(8, 0), textcoords="offset points", va="center")
-        ax.set_yticks(range(len(shown)), [name for name, *_ in shown], parse_math=False); ax.invert_yaxis(); ax.set_xlim(left=0); ax.margins(x=.15)
-        ax.set_xlabel(say("bits", language)); ax.spines[["top", "right"]].set_visible(False); ax.legend(frameon=False, loc="lower right")
+        ax.set_yticks(range(len(shown)), [name for name, *_ in shown], parse_math=False); ax.invert_yaxis(); ax.set_xlim(0, 1.25*max(np.nanmax([e.high, e.value]) for _, e, _ in shown)+.01)
+        ax.set_xlabel(say("bits", language)); ax.spines[["top", "right"]].set_visible(False); ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
     return ax
 NeuralResult.plot = _plot
 
@@ -464,17 +473,6 @@ class Checkpoint:
         if not self.path.parent.is_dir() or self.path.is_dir(): raise InputError(f"`resume` is {str(path)!r}, but it must be a file in a folder that exists.")
         if self.path.exists(): self._load()
 
-    def _load(self):
-        try:
-            with np.load(self.path, allow_pickle=False) as f: units = {k: f[k] for k in f.files}
-            old = json.loads(str(units.pop("header")))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            raise InputError(f"`{self.path.name}` is not a checkpoint of the neural estimator, or it is damaged. Choose another name, or delete it to start again.") from None
-        if old.get("fingerprint") != self.header["fingerprint"]: raise InputError(f"`{self.path.name}` was written for other records. Choose another name, or delete it to start again.")
-        for k, v in self.header.items():
-            if old.get(k) != v: raise InputError(f"`{self.path.name}` was written with `{k}` = {old.get(k)!r}, but now it is {v!r}. Use the same settings, choose another name, or delete it to start again.")
-        self.units = units
-
     def unit(self, name, make):
         "The finished unit, or a new one that is written at once."
         if name not in self.units:
@@ -482,12 +480,25 @@ class Checkpoint:
             if self.path is not None: self._write()
         return self.units[name]
 
-    def _write(self):
-        handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=".part.")
-        try:
-            with os.fdopen(handle, "wb") as f: np.savez(f, header=np.array(json.dumps(self.header)), **self.units)
-            os.replace(temporary, self.path)
-        except BaseException: os.unlink(temporary); raise
+# %% ../../nbs/interactions/05_neural.ipynb #d5410c61
+def _load(self):
+    try:
+        with np.load(self.path, allow_pickle=False) as f: units = {k: f[k] for k in f.files}
+        old = json.loads(str(units.pop("header")))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        raise InputError(f"`{self.path.name}` is not a checkpoint of the neural estimator, or it is damaged. Choose another name, or delete it to start again.") from None
+    if old.get("fingerprint") != self.header["fingerprint"]: raise InputError(f"`{self.path.name}` was written for other records. Choose another name, or delete it to start again.")
+    for k, v in self.header.items():
+        if old.get(k) != v: raise InputError(f"`{self.path.name}` was written with `{k}` = {old.get(k)!r}, but now it is {v!r}. Use the same settings, choose another name, or delete it to start again.")
+    self.units = units
+
+def _write(self):
+    handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=".part.")
+    try:
+        with os.fdopen(handle, "wb") as f: np.savez(f, header=np.array(json.dumps(self.header)), **self.units)
+        os.replace(temporary, self.path)
+    except BaseException: os.unlink(temporary); raise
+Checkpoint._load, Checkpoint._write = _load, _write
 
 # %% ../../nbs/interactions/05_neural.ipynb #c638b9a2
 FEWEST_RECORDS = 50 # labelled records of each modality below which no network is trained
@@ -501,6 +512,7 @@ class Samples:
     x:dict # the same -> (rows, d) features
     pattern:np.ndarray # (n,) which modalities a record has
 
+# %% ../../nbs/interactions/05_neural.ipynb #f3706670
 def _two(records, modalities, label):
     "Records and the names of two modalities, checked; three arrays become records."
     if isinstance(records, (tuple, list)) and len(records) == 3: records = MultimodalRecords({"a": records[0], "b": records[1]}, label=records[2])
@@ -539,6 +551,7 @@ def _permuted(s, draws, seed):
         for v in np.unique(s.pattern): at = np.flatnonzero(s.pattern == v); row[at] = row[rng.permutation(at)]
     return out
 
+# %% ../../nbs/interactions/05_neural.ipynb #289deb67
 @dataclass
 class Job:
     "Everything one call of `estimate_neural` needs to train."
@@ -551,7 +564,7 @@ class Job:
         fold = np.array([fold_of(4*y+self.s.pattern, self.folds, seed) for y in ys])[:, self.s.rows[m]]
         return self.unit(f"{name}/{m}", lambda: cross_fit(self.s.x[m], ys[:, self.s.rows[m]], fold, self.k, self.recipe, _seed(self.seed, seed, len(m), ord(m[0])), share))
 
-# %% ../../nbs/interactions/05_neural.ipynb #289deb67
+# %% ../../nbs/interactions/05_neural.ipynb #49c106b4
 def _train(job):
     "Out-of-fold log posteriors: each repetition, half of the records, permuted labels; sample -> (draws, views, rows, k)."
     s, y = job.s, job.s.y[None]
@@ -561,6 +574,7 @@ def _train(job):
     null = {m: job.fit(f"null {job.n_null}", m, ys, _seed(job.seed, 0)) for m in s.rows}
     return each, half, ys, null
 
+# %% ../../nbs/interactions/05_neural.ipynb #a84b6b69
 def _known(logs, y):
     "(bits after calibration, bits of the mean log posterior as it came, sum of slopes) of (views, n, k) log posteriors."
     _, n, k = logs.shape; w, p_y = np.full(n, 1/n), np.bincount(y, minlength=k)/n
@@ -573,18 +587,20 @@ def _bootstrap(evidence, n_boot, rng):
     n = len(evidence.y)
     return evidence.values([rng.multinomial(n, np.full(n, 1/n)).astype(float) for _ in range(n_boot)]).std(0, ddof=1)
 
+# %% ../../nbs/interactions/05_neural.ipynb #c621bf4e
 def _exact(job, n_boot):
-    "Values, standard errors and null values of `NAMES` by the default method; and what was learnt with half of the records."
+    "Values, standard errors, gain over half of the records and null values of `NAMES` by the default method; what was learnt; log posteriors."
     s, (each, half, ys, null) = job.s, _train(job)
     evidence = Evidence(s.y, s.rows, {m: v.mean(0) for m, v in each.items()})
     value = evidence.value()
     single = np.array([Evidence(s.y, s.rows, {m: v[r] for m, v in each.items()}).value() for r in range(job.repeats)])
+    step = single[0]-Evidence(s.y, s.rows, half).value()
     se = np.sqrt(_bootstrap(evidence, n_boot, np.random.default_rng([job.seed, 4]))**2+(single.var(0, ddof=1)/job.repeats if job.repeats > 1 else 0))
     chance = np.array([Evidence(y, s.rows, {m: v[i] for m, v in null.items()}).value() for i, y in enumerate(ys)])
     known = {m: _known(each[m][0], s.y[r])[0] for m, r in s.rows.items()}
     grown = {m: {"full": known[m], "half": _known(half[m], s.y[r])[0]} for m, r in s.rows.items()}
     calibration = {m: dict(zip(("after", "before", "slope"), _known(each[m].mean(0), s.y[r]))) for m, r in s.rows.items()}
-    return value, se, chance, grown, calibration, (evidence, each, null, ys)
+    return value, se, step, chance, grown, calibration, (each, null, ys)
 
 # %% ../../nbs/interactions/05_neural.ipynb #d505d939
 def _coupling(job, name, p, y, halves):
@@ -599,18 +615,20 @@ def _coupling(job, name, p, y, halves):
         return np.mean([v for learn, judge in jobs for *_, v in couple(xs[0], p[0], xs[1], p[1], learn, judge, p_y=p_y, batch_size=size, seed=_seed(job.seed, len(name), *name.encode()))])
     return float(job.unit(name, run))
 
+# %% ../../nbs/interactions/05_neural.ipynb #216e4cb2
 def _posteriors(job, logs, y): return [calibrate(_design(logs[m]), y[job.s.rows[m]], np.full(len(job.s.rows[m]), 1/len(job.s.rows[m])))[0] for m in "ab"]
 
-# %% ../../nbs/interactions/05_neural.ipynb #216e4cb2
+# %% ../../nbs/interactions/05_neural.ipynb #b403a722
 def _network(job, n_boot):
     "As `_exact`, with the union information from the coupling network."
-    value, se, chance, grown, calibration, (_, each, null, ys) = _exact(job, n_boot)
+    value, se, step, chance, grown, calibration, (each, null, ys) = _exact(job, n_boot)
     p = _posteriors(job, {m: each[m].mean(0) for m in "ab"}, job.s.y)
     unions = np.array([value[0]+_coupling(job, f"coupling {r} of {job.repeats}", p, job.s.y, True) for r in range(job.repeats)])
     chance = np.array([_with_union(c[:3], c[0]+_coupling(job, f"null coupling {i}", _posteriors(job, {m: null[m][i] for m in "ab"}, y), y, True)) for i, (c, y) in enumerate(zip(chance, ys))])
     spread = unions.var(ddof=1)/job.repeats if job.repeats > 1 else 0.
-    return _with_union(value[:3], unions.mean()), np.sqrt(se**2+spread*np.array([0, 0, 0, 1, 1, 1, 1])), chance, grown, calibration, None
+    return _with_union(value[:3], unions.mean()), np.sqrt(se**2+spread*np.array([0, 0, 0, 1, 1, 1, 1])), step, chance, grown, calibration, None
 
+# %% ../../nbs/interactions/05_neural.ipynb #cc4f7715
 def _released(job, name, y, seed):
     "The quantities of one run of the released recipe, in bits, unclipped."
     rows, k, logs = job.s.rows, job.k, {}
@@ -621,12 +639,13 @@ def _released(job, name, y, seed):
     own = [float((np.exp(v)*(v-np.log(p_y))).sum(1).mean())/LN2 if v is not None else math.nan for v in (logs["a"], logs["b"], logs.get("ab"))]
     return _with_union(np.array(own), own[0]+_coupling(job, f"{name}/coupling", [np.exp(logs[m]) for m in "ab"], y, False))
 
+# %% ../../nbs/interactions/05_neural.ipynb #e024b246
 def _paper(job, n_boot):
     "The released procedure: mean over repetitions, their spread as interval."
     each = np.array([_released(job, f"repetition {r}", job.s.y, _seed(job.seed, r)) for r in range(job.repeats)])
     chance = np.array([_released(job, f"null {i} of {job.n_null}", y, _seed(job.seed, 0)) for i, y in enumerate(_permuted(job.s, job.n_null, job.seed))])
     se = each.std(0, ddof=1)/math.sqrt(job.repeats) if job.repeats > 1 else np.full(len(NAMES), np.nan)
-    return each.mean(0), se, chance, {}, {}, None
+    return each.mean(0), se, 0*se, chance, {}, {}, None
 
 # %% ../../nbs/interactions/05_neural.ipynb #a1d6524f
 METHODS = {"exact": _exact, "network": _network, "paper": _paper}
@@ -638,17 +657,32 @@ def _weak(method, grown, calibration):
              ("weak_overconfident", any(c["slope"] < .5 and c["after"] > .05 for c in calibration.values())))
     return tuple(k for k, yes in found if yes)
 
-def _estimates(value, se, chance, n, h_y, k):
+def _estimates(value, se, step, chance, n, h_y, k):
     "Name -> Estimate, limited to what information can be; quantities without labelled pairs are left out."
-    end = lambda i, name, sign, most: float(np.clip(value[i]+sign*(1.96*se[i]+(k+3)/(2*n[name]*LN2)), 0, most))
-    return {name: Estimate(float(np.clip(value[i], 0, h_y)), end(i, name, -1, h_y), end(i, name, 1, math.log2(k)), float(np.clip(chance[:, i], 0, h_y).mean()), n[name], "more", "bits")
-            for i, name in enumerate(NAMES) if np.isfinite(value[i])}
+    out = {}
+    for i, name in enumerate(NAMES):
+        if not np.isfinite(value[i]): continue
+        half = 1.96*se[i]+(k+3)/(2*n[name]*LN2); low, high = sorted((value[i], value[i]+step[i]))
+        out[name] = Estimate(float(np.clip(value[i], 0, h_y)), float(np.clip(low-half, 0, h_y)), float(np.clip(high+half, 0, math.log2(k))), float(np.clip(chance[:, i], 0, h_y).mean()), n[name], "more", "bits")
+    return out
 
+# %% ../../nbs/interactions/05_neural.ipynb #f2926b97
 def _units(method, samples, repeats, n_null):
     "How many units of training a call has."
     return {"exact": (repeats+2)*samples, "network": (repeats+2)*samples+repeats+n_null, "paper": (repeats+n_null)*(samples+1)}[method]
 
-# %% ../../nbs/interactions/05_neural.ipynb #f2926b97
+# %% ../../nbs/interactions/05_neural.ipynb #507fbe10
+def _result(records, job, found, prov, start):
+    "Put the result together."
+    value, se, step, chance, grown, calibration, _ = found; s = job.s; method = prov.parameters["method"]
+    h_y = entropy(np.bincount(s.y)/len(s.y)); sizes = {f"n_{m}y": len(s.rows.get(m, ())) for m in ("a", "b", "ab")}
+    each, pairs = min(sizes["n_ay"], sizes["n_by"]), sizes["n_aby"]
+    n = dict(information_a=sizes["n_ay"], information_b=sizes["n_by"], redundancy=each, unique_a=each, unique_b=each, total=pairs, synergy=pairs)
+    counts = dict(n_ay=sizes["n_ay"], n_by=sizes["n_by"], n_ab=int((records.present(s.names[0]) & records.present(s.names[1])).sum()), n_aby=pairs)
+    return NeuralResult(replace(prov, seconds=round(time.perf_counter()-start, 3)), *s.names, records.label_name, "supervised" if pairs else "semi-supervised", method, _estimates(value, se, step, chance, n, h_y, job.k),
+        {name: float(v) for name, v in zip(NAMES, value) if np.isfinite(v)}, job.k, h_y, counts, calibration, grown, _weak(method, grown, calibration))
+
+# %% ../../nbs/interactions/05_neural.ipynb #0c14fbac
 def estimate_neural(
     records, # MultimodalRecords, or three arrays (x_a, x_b, y)
     modalities=None, # names of two modalities; None when there are just two
@@ -683,13 +717,3 @@ def estimate_neural(
     tick = lambda: progress(next(done), total, "training") if progress else None
     job = Job(s, Checkpoint(resume, fixed | dict(fingerprint=records.fingerprint)), tick, Recipe(epochs, batch_size, hidden), folds, repeats, n_null, batch_size, seed)
     return _result(records, job, METHODS[method](job, n_boot), provenance(start, seed, fixed | dict(modalities=(a, b), repeats=repeats, n_boot=n_boot, n_null=n_null), records.fingerprint), start)
-
-def _result(records, job, found, prov, start):
-    "Put the result together."
-    value, se, chance, grown, calibration, _ = found; s = job.s; method = prov.parameters["method"]
-    h_y = entropy(np.bincount(s.y)/len(s.y)); sizes = {f"n_{m}y": len(s.rows.get(m, ())) for m in ("a", "b", "ab")}
-    each, pairs = min(sizes["n_ay"], sizes["n_by"]), sizes["n_aby"]
-    n = dict(information_a=sizes["n_ay"], information_b=sizes["n_by"], redundancy=each, unique_a=each, unique_b=each, total=pairs, synergy=pairs)
-    counts = dict(n_ay=sizes["n_ay"], n_by=sizes["n_by"], n_ab=int((records.present(s.names[0]) & records.present(s.names[1])).sum()), n_aby=pairs)
-    return NeuralResult(replace(prov, seconds=round(time.perf_counter()-start, 3)), *s.names, records.label_name, "supervised" if pairs else "semi-supervised", method, _estimates(value, se, chance, n, h_y, job.k),
-        {name: float(v) for name, v in zip(NAMES, value) if np.isfinite(v)}, job.k, h_y, counts, calibration, grown, _weak(method, grown, calibration))
