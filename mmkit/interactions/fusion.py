@@ -32,18 +32,18 @@ def beyond_additive(
 
 # %% ../../nbs/interactions/06_fusion.ipynb #7b505d19
 register({
-    "advice_simple": ("Simple fusion is enough", "単純な融合で十分です"),
-    "advice_complex": ("Complex fusion is justified", "複雑な融合を使う根拠があります"),
-    "advice_not_enough_evidence": ("Not enough evidence for simple or complex fusion", "単純な融合と複雑な融合のどちらを選ぶか、判断材料が不足しています"),
-    "advice_summary": ("{answer}: adding up two scores leaves {d} unused (threshold {threshold} bits, {origin}). Start with: {methods}. {hint} {limit}",
+    "fusion_advice_simple": ("Simple fusion is enough", "単純な融合で十分です"),
+    "fusion_advice_complex": ("Complex fusion is justified", "複雑な融合を使う根拠があります"),
+    "fusion_advice_not_enough_evidence": ("Not enough evidence for simple or complex fusion", "単純な融合と複雑な融合のどちらを選ぶか、判断材料が不足しています"),
+    "fusion_advice_summary": ("{answer}: adding up two scores leaves {d} unused (threshold {threshold} bits, {origin}). Start with: {methods}. {hint} {limit}",
                        "{answer}。2つのスコアを足し合わせる方法では、{d}が使われずに残ります(しきい値{threshold}ビット、{origin})。最初に試す手法：{methods}。{hint}{limit}"),
-    "advice_measured": ("This was measured with networks on the features themselves.", "これは特徴量そのものを使うネットワークで測定した結果です。"),
+    "fusion_advice_measured": ("This was measured with networks on the features themselves.", "これは特徴量そのものを使うネットワークで測定した結果です。"),
     "next_no_signal": ("No fusion in the comparison beats chance, so it says nothing about simple or complex. Compare more methods, or with more records.",
                        "比較した融合はいずれも偶然水準を上回らず、単純か複雑かは判断できません。手法または件数を増やして比べてください。"),
     "weak_no_signal": ("no fusion in the comparison beats chance", "比較した融合がいずれも偶然水準を上回っていません"),
     "next_compare": ("The codes leave little beyond addition, but a joint effect finer than the codes would not show. Compare networks on the features: compare_fusions(records).",
                      "コードの上では足し合わせで十分ですが、コードより細かい組み合わせの効果は現れません。compare_fusions(records)で特徴量そのものを使うネットワークを比べてください。"),
-    "advice_limit": ("This speaks of the {k_a} × {k_b} codes the features were cut into: a joint effect finer than the codes is not seen.",
+    "fusion_advice_limit": ("This speaks of the {k_a} × {k_b} codes the features were cut into: a joint effect finer than the codes is not seen.",
                      "これは特徴量を{k_a}×{k_b}個のコードに区切ったうえでの結果です。コードより細かい組み合わせの効果は捉えられません。"),
     "hint_joint": ("Hint: joint-only information asks for a model that sees both inputs together.", "目安：相乗情報には、両方の入力を同時に見るモデルが向いています。"),
     "hint_shared": ("Hint: shared information dominates, so the two models can be trained to agree.", "目安：共有情報が中心のため、2つのモデルの予測を一致させる学習が向いています。"),
@@ -157,9 +157,9 @@ def _comparison_notes(comparison):
 def _advice_summary(self, language="en"):
     "The answer, its number, where to start, the hint and the limit, in one paragraph."
     decides = _deciding(self.evidence); d, listed = self.evidence[decides], ("、" if language == "ja" else ", ").join(self.methods)
-    return say("advice_summary", language, answer=say(f"advice_{self.answer}", language), d=amount(d, say("bits", language)), threshold=number(self.policy.min_bits),
+    return say("fusion_advice_summary", language, answer=say(f"fusion_advice_{self.answer}", language), d=amount(d, say("bits", language)), threshold=number(self.policy.min_bits),
         origin=say(self.policy.origin, language), methods=listed, hint=say(self.hint, language),
-        limit=say("advice_measured", language) if decides == "measured" else "" if self.exact else say("advice_limit", language, k_a=self.codes[0], k_b=self.codes[1])).rstrip()
+        limit=say("fusion_advice_measured", language) if decides == "measured" else "" if self.exact else say("fusion_advice_limit", language, k_a=self.codes[0], k_b=self.codes[1])).rstrip()
 
 def _advice_name(self, key, language="en"): return say("measured_of", language) if key == "measured" else InteractionResult.name_of(self, key, language)
 FusionAdvice.summary, FusionAdvice.name_of = _advice_summary, _advice_name
@@ -175,10 +175,10 @@ def _advice_plot(self, ax=None, language="en"):
         if not math.isnan(d.value): ax.plot(d.value, 0, "o", color="white", mec="black", ms=7, zorder=3)
         ax.axvline(t, color="black", ls="--", lw=1); ax.annotate(f"{say('threshold', language)} {number(t, 2)}", (t, .6), xytext=(4, 0), textcoords="offset points", va="center")
         ax.set_yticks([]); ax.set_ylim(-1, 1); ax.set_xlim(min(0, 1.15*d.low), max(1.15*d.high, 2*t)); ax.spines[["top", "right", "left"]].set_visible(False)
-        ax.set_xlabel(say("advice_axis", language)); ax.set_title(say(f"advice_{self.answer}", language), fontsize=10, loc="left")
+        ax.set_xlabel(say("fusion_advice_axis", language)); ax.set_title(say(f"fusion_advice_{self.answer}", language), fontsize=10, loc="left")
     return ax
 FusionAdvice.plot = _advice_plot
-register({"advice_axis": ("bits that adding up two scores cannot use (95 % interval)", "スコアの足し合わせでは使えない情報(ビット、95 %区間)")})
+register({"fusion_advice_axis": ("bits that adding up two scores cannot use (95 % interval)", "スコアの足し合わせでは使えない情報(ビット、95 %区間)")})
 
 # %% ../../nbs/interactions/06_fusion.ipynb #f53a8069
 class FusionMethod(NamedTuple):

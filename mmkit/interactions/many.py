@@ -160,7 +160,6 @@ register({
     "many_matrix": ("above the diagonal: joint-only, below: shared (bits)", "対角線の上：相乗情報、下：共有情報（ビット）"),
     "many_bars": ("lost without the modality (bits)", "なくすと失われる情報（ビット）"),
     "plot_alone": ("private", "固有情報"), "plot_with_rest": ("joint with the rest", "残りとの相乗情報"), "plot_loss": ("interval of all that is lost", "失われる情報の区間"),
-    "modality_a": ("modality a", "モダリティa"), "modality_b": ("modality b", "モダリティb"),
 })
 
 def _said(e, language): return f"{number(e.low)} – {number(e.high)} {say('bits', language)}" if math.isnan(e.value) else f"{number(e.value)} [{number(e.low)}, {number(e.high)}]"
