@@ -56,7 +56,7 @@ PAPER = Recipe(epochs=40, layers=4, rate=1e-3, decay=0., patience=0, shortcut=Fa
 @contextlib.contextmanager
 def single_thread():
     "PyTorch on one core, where small networks are faster and sums come out the same every time; the old setting returns."
-    torch = require("torch", "The neural estimator", "networks")
+    torch = require("torch", "The neural estimator", "encoders")
     before = torch.get_num_threads(); torch.set_num_threads(1)
     try: yield torch
     finally: torch.set_num_threads(before)
