@@ -14,7 +14,7 @@ from ..checks import InputError, check_choice, check_number
 from ..language import register, say
 from ..results import COLOURS, Estimate, Result, Verdict, fonts, html_table, judge, kind, new_axes, number, provenance, records_to_separate
 from .bounds import MOST_ENTRIES, margin_matrix
-from .estimate import FEWEST, InteractionPolicy, InteractionResult, Resampled, Supervised, additive_table
+from .estimate import FEWEST, InteractionPolicy, InteractionResult, Resampled, growth, Supervised, additive_table
 from .pid import LN2, entropy, unions, xlogx
 from .tables import one_thread
 
@@ -53,7 +53,7 @@ def pilot_intervals(
     found = pairs.values(np.concatenate([pairs.observed(), pairs.redraws(r, n_null, rng), pairs.halves(n_boot, rng)]))
     redraws, halves = found[1:1+n_null], found[1+n_null:]
     value, unknown = pairs.correct(found[0], pairs.truth(r), redraws), np.full(len(PARTS), math.nan)
-    low, high = Resampled(PARTS, found[0], value, pairs.spread(halves, redraws), unknown, unknown).interval()
+    low, high = Resampled(PARTS, found[0], value, pairs.spread(halves, redraws), unknown, unknown, growth(halves)).interval()
     return dict(zip(PARTS, zip(low.tolist(), high.tolist())))
 
 # %% ../../nbs/interactions/09_sample_size.ipynb #3ed20516
