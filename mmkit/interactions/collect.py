@@ -22,7 +22,7 @@ from ..language import register, say
 from ..results import COLOURS, Estimate, Result, Verdict, fonts, html_table, judge, kind, new_axes, number, provenance
 from ..data.records import MultimodalRecords
 from .bounds import accuracy_bounds
-from .estimate import labels_suffice, quantify_interactions
+from .estimate import WORDS, labels_suffice, quantify_interactions
 from .pid import decompose
 from .tables import clusters_for, count, discretised, one_thread
 
@@ -1010,12 +1010,10 @@ register({
     "audit_gap": ("difference of group “{group}” to the rest: {quantity}", "集団「{group}」と他の差：{quantity}"),
     "audit_guess": ("balanced accuracy of guessing “{by}” from “{modality}”", "「{modality}」から「{by}」を推定する均衡正解率"),
 })
-_KEYS = {"information_a": "known_from", "information_b": "known_from", "redundancy": "shared_of", "unique_a": "private_of", "unique_b": "private_of",
-         "synergy": "joint_of", "synergy_lower": "joint_lower", "synergy_upper": "joint_upper"}
 
 def _what(audit, quantity, language="en"):
     "A quantity in words."
-    return say(_KEYS[quantity], language, modality=audit.modality_a if quantity.endswith("_a") else audit.modality_b, a=audit.modality_a, b=audit.modality_b)
+    return say(WORDS[quantity], language, modality=audit.modality_a if quantity.endswith("_a") else audit.modality_b, a=audit.modality_a, b=audit.modality_b)
 
 # %% ../../nbs/interactions/07_collect.ipynb #b7737dd4
 def _audit_summary(self, language="en"):
