@@ -21,6 +21,7 @@ from ..results import COLOURS, Estimate, Result, fonts, judge, kind, new_axes, n
 from ..data.records import MultimodalRecords
 from ..interactions.neural import Checkpoint, single_thread
 from ..interactions.pid import LN2, entropy, mutual_information, unions
+from ..interactions.tables import one_thread
 from .similarity import Centred, main_directions, neighbours, unbiased_hsic
 
 # %% ../../nbs/alignment/03_study.ipynb #e9cb540e
@@ -268,7 +269,7 @@ class Encoders:
         import torch
         with torch.no_grad():
             x = self.inputs[model, torch.as_tensor(patterns)].T[None]
-            return [h[0].T.double().numpy() for h in _layers([w[model:model+1] for w in self.weights], [b[model:model+1] for b in self.biases], x)[0]]
+            return [h[0].T.double().contiguous().numpy() for h in _layers([w[model:model+1] for w in self.weights], [b[model:model+1] for b in self.biases], x)[0]]
 
 # %% ../../nbs/alignment/03_study.ipynb #486f424c
 def _epoch(optimiser, weights, biases, x, patterns, labels, world, order, batch, clip):
@@ -440,7 +441,7 @@ def _scores(study, seed, u, reference, models):
         if not layers[0].size: return np.zeros((len(shuffles), len(models)))
         s = STACKS[metric](reference, layers, shuffles, study.k)
         return np.stack([s[:, owner == j].max(1) if (owner == j).any() else none for j in range(len(models))], 1)
-    found = [calibrated(maxima(m)) for m in study.metrics]
+    with one_thread(): found = [calibrated(maxima(m)) for m in study.metrics] # the same sums on any number of cores
     return np.stack([f[s] for f in found for s in SCORES], 1)
 
 def _part(study, seed, depth, data, hidden):
