@@ -76,7 +76,7 @@ METRICS = {m.name: m for m in (
     Metric("cycle_knn", "neighbours", "chance_cycle", lambda n, k, d_a, d_b: 1-(1-k/(n-1))**k, symmetric=False),
     Metric("lcs_knn", "neighbours", "chance_list", range=lambda k: (0., float(k))),
     Metric("edit_distance_knn", "neighbours", "chance_list"),
-    Metric("cknna", "neighbours", "chance_zero", _zero, range=(-1., 1.), least_n=4, least_k=2),
+    Metric("cknna", "neighbours", "chance_zero", _zero, range=(-1., 1.), symmetric=False, least_n=4, least_k=2),
     Metric("cknna_biased", "neighbours", "chance_inflated", range=(-1., 1.)),
     Metric("cka", "features", "chance_cka", lambda n, k, d_a, d_b: math.sqrt(d_a*d_b/((n+d_a)*(n+d_b)))),
     Metric("unbiased_cka", "features", "chance_zero", _zero, range=(-1., 1.), least_n=4),
@@ -178,9 +178,8 @@ def _place(best, worst, row, new):
 def _offer(best, worst, s, first, fresh=False):
     "Offer the tile `s` of cosines, whose columns are the rows from `first`, to the rows on its left."
     kept, width = best.shape[1], s.shape[1]
-    if fresh and width > 4*kept:  # no candidates yet: the best of the first columns are a start
-        some = max(128, 4*kept); hit = np.flatnonzero(s >= np.partition(s[:, :some], -kept, axis=1)[:, -kept, None])
-    else: hit = np.flatnonzero(s > worst[:, None]) if not fresh else np.arange(s.size)
+    if not fresh: hit = np.flatnonzero(s > worst[:, None])
+    else: hit = np.flatnonzero(s >= np.partition(s, -kept, axis=1)[:, -kept, None]) if width > kept else np.arange(s.size)  # nothing to beat yet
     if hit.size: row, column = np.divmod(hit, width); _place(best, worst, row, _keys(s.ravel()[hit], column+first))
 
 # %% ../../nbs/alignment/00_similarity.ipynb #e1572900
@@ -311,7 +310,7 @@ def _lengths(block):
 def check_k(k, n, metric="mutual_knn"):
     "`k` as a whole number that `n` records allow."
     k = check_number(k, "k", METRICS[metric].least_k, integer=True)
-    if k >= n: raise InputError(f"`k` is {k}, but with {n} records each has only {n-1} neighbours. Choose k ≤ {n-1}, or use more records.")
+    if k >= n: raise InputError(f"`k` is {k}, but each of the {n} records has only {n-1} others. Choose k ≤ {n-1}, or use more records.")
     return k
 
 # %% ../../nbs/alignment/00_similarity.ipynb #776bdc6d
@@ -415,7 +414,6 @@ def _sparse_cka(p, q, own_p, own_q, biased):
 # %% ../../nbs/alignment/00_similarity.ipynb #5aaae1fb
 def _ratio(ab, aa, bb):
     "`ab` relative to the geometric mean of `aa` and `bb`, with the constant of the definition."
-    if not math.isfinite(ab*1.) or not math.isfinite(aa*bb): raise InputError("The similarities are too large to square. Divide the features by their standard deviation, or leave normalize=True.")
     if aa <= 0 or bb <= 0: warn_weak("The score is undefined (NaN): similarities of one side do not depend on themselves beyond chance. Use more records, or a larger k."); return math.nan
     root = math.sqrt(aa)*math.sqrt(bb)
     if root < 1e-4: warn_weak(f"The constant 1e-6 in the definition of this score lowers it by {100e-6/(root+1e-6):.1g} %: the similarities vary little.")
@@ -445,11 +443,13 @@ class Centred:
     def __init__(self, x, normalize=True, name="x", keep=2**28):
         self.x, self.normalize, self.name, self.kept = x, normalize, name, None
         self.n, self.d = x.shape; self.dtype = np.float32 if normalize and x.dtype != np.float64 else np.float64
+        if not normalize and np.abs(x).max() > 1e75: raise InputError(f"`{name}` holds numbers up to {np.abs(x).max():.0e}, too large to square twice. Divide the features by their standard deviation.")
         self.mean = sum(self._rows(i).sum(0, dtype=np.float64) for i in range(0, self.n, ROWS))/self.n
-        if x.size*np.dtype(self.dtype).itemsize <= keep: self.kept = np.concatenate([r for r in self.blocks()])
+        if x.size*np.dtype(self.dtype).itemsize <= keep: self.kept = np.concatenate(list(self.blocks()))
         parts = [(np.einsum("ij,ij->i", r, r), r@self.mean.astype(self.dtype)) for r in self.blocks()]
         self.norms, self.lean = (np.concatenate(v).astype(np.float64) for v in zip(*parts))  # a_i and p_i of the formulas
-        self._refuse_constant()
+        if self.norms.sum() <= 1e-12*(self.norms.sum()+self.n*(self.mean@self.mean)):
+            raise InputError(f"`{name}` has no variance: all {self.n} rows are the same, or point the same way. Check the encoder.")
 
 # %% ../../nbs/alignment/00_similarity.ipynb #b62eaee2
 def _centred_rows(self, i):
@@ -463,12 +463,7 @@ def _centred_blocks(self):
 
 def _centred_array(self): return np.concatenate(list(self.blocks())) if self.kept is None else self.kept
 
-def _centred_refuse(self):
-    "Refuse rows that are all the same, and rows that overflow."
-    size = self.norms.sum()+self.n*(self.mean@self.mean)
-    if not np.isfinite(size): raise InputError(f"`{self.name}` has rows too long to square. Divide the features by their standard deviation.")
-    if self.norms.sum() <= 1e-12*size: raise InputError(f"`{self.name}` has no variance: all {self.n} rows are the same, or point the same way. Check the encoder.")
-Centred._rows, Centred.blocks, Centred.array, Centred._refuse_constant = _centred_rows, _centred_blocks, property(_centred_array), _centred_refuse
+Centred._rows, Centred.blocks, Centred.array = _centred_rows, _centred_blocks, property(_centred_array)
 
 # %% ../../nbs/alignment/00_similarity.ipynb #fd4fa18f
 def cross_product(
@@ -607,10 +602,9 @@ def _check(layers, names, metric, k):
 # %% ../../nbs/alignment/00_similarity.ipynb #a178ee50
 def _by_neighbours(layers_a, layers_b, names, metric, k, normalize, progress):
     "Neighbour scores of all pairs of layers."
-    every = [*layers_a, *layers_b]; near = []
-    for i, (x, name) in enumerate(zip(every, names)):
-        near.append(neighbours(x, k, normalize, name=name))
-        if progress: progress(i+1, len(every), "layers")
+    every = [*layers_a, *layers_b]
+    part = lambda i: progress and (lambda done, total, what: progress(i*total+done, len(every)*total, what))
+    near = [neighbours(x, k, normalize, name=name, progress=part(i)) for i, (x, name) in enumerate(zip(every, names))]
     m = len(layers_a); sparse = metric.startswith("cknna"); biased = metric == "cknna_biased"
     if not sparse: return np.array([[neighbour_score(a, b, metric) for b in near[m:]] for a in near[:m]])
     p = [sparse_similarities(x, v, normalize, biased) for x, v in zip(every, near)]; own = [_sparse_hsic(s, s, biased) for s in p]
