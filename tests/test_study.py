@@ -171,7 +171,7 @@ def test_statistics():
     (lambda: study_law(9), "uniqueness"), (lambda: study_law(2.5), "uniqueness"), (lambda: sample_study(study_law(0), 10), "`n`"), (lambda: sample_study(study_law(0), 100, -1), "seed"),
     (lambda: transform(np.zeros((3, 5)), 1), "columns"), (lambda: transform(np.full((3, 12), np.nan), 1), "NaN"), (lambda: transform(np.zeros((3, 12)), 11), "heterogeneity"), (lambda: modality_posterior(study_law(0), "c"), "modality"),
     (lambda: StudyGrid(uniqueness=()), "uniqueness"), (lambda: StudyGrid(depth=("3",)), "depth"), (lambda: StudyGrid(seeds=(-1,)), "seeds"), (lambda: StudyGrid(n=50), "`n`"), (lambda: StudyRecipe(epochs=0), "epochs"),
-    (lambda: StudyRecipe(rate=math.inf), "rate"), (lambda: run_study("small"), "StudyGrid"), (lambda: run_study(TINY, metrics="mutual_nn"), "mutual_knn"), (lambda: run_study(TINY, metrics=()), "metrics"),
+    (lambda: StudyRecipe(rate=math.inf), "rate"), (lambda: run_study("small"), "a str, but a StudyGrid"), (lambda: run_study(TINY, metrics="mutual_nn"), "mutual_knn"), (lambda: run_study(TINY, metrics=()), "metrics"),
     (lambda: run_study(TINY, rows=512), "rows"), (lambda: run_study(TINY, rows=100, k=100), "`k`"), (lambda: run_study(TINY, rows=100, k=10, n_null=5), "n_null"),
     (lambda: run_study(TINY, QUICK, **LESS, resume="no/such/folder/x.npz"), "resume"), (lambda: train_encoders({}, [(0, 0, 1)], 1), "no data"), (lambda: train_encoders({}, [], 1), "0 models"),
     (lambda: alignment_trend(made(lambda *a: {}), "width"), "along"), (lambda: alignment_trend(made(lambda *a: {}), at=2), "at"), (lambda: alignment_trend(made(lambda *a: {}), levels=(0, 1)), "three levels"),

@@ -74,7 +74,8 @@ class StudyLaw:
     @property
     def synergy(self): return self.info_joint-self.info_a-self.info_b+self.redundancy
     def __repr__(self):
-        return f"StudyLaw: U = {self.uniqueness}, redundancy {self.redundancy:.3f}, a {self.info_a:.3f}, b {self.info_b:.3f}, both {self.info_joint:.3f} bits; Bayes accuracy a {self.bayes_a:.3f}, b {self.bayes_b:.3f}"
+        info = f"redundancy {self.redundancy:.3f}, a {self.info_a:.3f}, b {self.info_b:.3f}, both {self.info_joint:.3f} bits"
+        return f"StudyLaw: U = {self.uniqueness}, {info}; Bayes accuracy a {self.bayes_a:.3f}, b {self.bayes_b:.3f}"
 
 # %% ../../nbs/alignment/03_study.ipynb #2493a004
 def _chosen(uniqueness, feature_seed=1):
@@ -280,7 +281,8 @@ def _epoch(optimiser, weights, biases, x, patterns, labels, world, order, batch,
     for i in range(0, len(order)-batch+1, batch):
         at = order[i:i+batch]
         seen = flat.index_select(0, (patterns[:, at][world]+offset).flatten()).view(len(x), batch, WIDTH).transpose(1, 2)
-        loss = torch.nn.functional.cross_entropy(_layers(weights, biases, seen)[1], labels[:, at][world], reduction="sum")/batch # a sum over models: each has its own mean
+        logits = _layers(weights, biases, seen)[1]
+        loss = torch.nn.functional.cross_entropy(logits, labels[:, at][world], reduction="sum")/batch # a sum over models: each has its own mean
         optimiser.zero_grad(); loss.backward()
         norm = sum(p.grad.square().sum((1, 2)) for p in parameters).sqrt()
         if (norm > clip).any():
@@ -296,7 +298,9 @@ def _predict(weights, biases, x):
 def _check_worlds(data, keys):
     "Every key needs its data."
     missing = {(s, u) for s, u, _ in keys} - set(data)
-    if not keys or missing: raise InputError(f"There are {len(keys)} models to train, and no data for {sorted(missing)}. Give one key for each model and data[(seed, uniqueness)] for each pair in them.")
+    if not keys or missing:
+        raise InputError(f"There are {len(keys)} models to train, and no data for {sorted(missing)}. Give a key for each model and data[(seed, uniqueness)] for each pair in them.")
+    if len({k[0] for k in keys}) > 1: raise InputError("Keys of several seeds came together, but a seed has its own order of records. Train each seed by itself.")
 
 # %% ../../nbs/alignment/03_study.ipynb #f4ad4995
 def train_encoders(
@@ -312,7 +316,6 @@ def train_encoders(
 
     arXiv 2502.16282, synthetic study (AdamW, cross-entropy, no schedule). Raises `InputError` for keys without data, and for keys of several seeds."""
     keys = [tuple(int(v) for v in k) for k in keys]; depth = check_number(depth, "depth", 1, 100, integer=True); _check_worlds(data, keys)
-    if len({k[0] for k in keys}) > 1: raise InputError("Keys of several seeds came together, but a seed has its own order of records. Train each seed by itself.")
     worlds = list(dict.fromkeys(k[:2] for k in keys)); world = np.array([worlds.index(k[:2]) for k in keys])
     rows = {w: data[w].rows("train") for w in worlds}; n = len(rows[worlds[0]]); batch = min(recipe.batch_size, n)
     check = np.stack([_label_counts(data[w], modality, "validation") for w in worlds])[world]
@@ -322,7 +325,8 @@ def train_encoders(
         x = torch.as_tensor(np.stack([_input_table(data[k[:2]], modality, k[2], transform_seed) for k in keys]))
         weights, biases = _start(keys, depth)
         optimiser = torch.optim.AdamW(weights+biases, lr=recipe.rate, weight_decay=recipe.decay, fused=True)
-        best, when, kept, predicted = np.full(len(keys), -1.), np.zeros(len(keys), np.int64), [p.detach().clone() for p in weights+biases], np.zeros((len(keys), PATTERNS), np.int64)
+        best, when, predicted = np.full(len(keys), -1.), np.zeros(len(keys), np.int64), np.zeros((len(keys), PATTERNS), np.int64)
+        kept = [p.detach().clone() for p in weights+biases]
         rng = np.random.default_rng([keys[0][0], ORDER, depth])
         for e in range(recipe.epochs if modality == "b" else recipe.epochs_a):
             _epoch(optimiser, weights, biases, x, patterns, labels, world, torch.as_tensor(rng.permutation(n)), batch, recipe.clip)
@@ -424,18 +428,22 @@ def _collapsed(h): return not np.ptp(h/np.maximum(np.linalg.norm(h, axis=1, keep
 def _scores(study, seed, u, reference, models):
     "(models, columns) scores of the encoders of one world, each a list of layers; a layer that tells no record from another has no score."
     orders = np.vstack([np.arange(study.rows), relabellings(study.rows, study.n_null, seed=1000*seed+u)])
-    owner, layers = zip(*[(j, h) for j, own in enumerate(models) for h in own if not _collapsed(h)] or [(0, None)]); owner, none = np.array(owner), np.zeros(len(orders))
+    alive = [(j, h) for j, own in enumerate(models) for h in own if not _collapsed(h)]; owner = np.array([j for j, _ in alive])
     def maxima(metric):
-        if layers[0] is None: return np.zeros((len(orders), len(models)))
-        s = stack_scores(reference, layers, orders, metric, study.k)
-        return np.stack([s[:, owner == j].max(1) if (owner == j).any() else none for j in range(len(models))], 1)
-    with one_thread(): return np.concatenate([calibrated_scores(maxima(m), METRICS[m].limits(study.k)[1]) for m in study.metrics], 1) # the same sums on any number of cores
+        out = np.zeros((len(orders), len(models)))
+        if alive: found = stack_scores(reference, [h for _, h in alive], orders, metric, study.k)
+        for j in set(owner.tolist()): out[:, j] = found[:, owner == j].max(1)
+        return out
+    with one_thread(): # the same sums on any number of cores
+        return np.concatenate([calibrated_scores(maxima(m), METRICS[m].limits(study.k)[1]) for m in study.metrics], 1)
 
 def _part(study, seed, depth, data, hidden):
     "(levels of U, levels of D_phi, columns) facts and scores of all encoders of one seed and depth."
     grid, shape = study.grid, (len(study.grid.uniqueness), len(study.grid.heterogeneity))
-    encoders = train_encoders(data, list(itertools.product([seed], grid.uniqueness, grid.heterogeneity)), depth, recipe=study.recipe, transform_seed=grid.transform_seed, tick=study.tick)
-    scores = [_scores(study, seed, key[1], hidden[i], [encoders.layers(i*shape[1]+j, seen) for j in range(shape[1])]) for i, (key, seen) in enumerate(study.seen(data, "b").items())]
+    keys = list(itertools.product([seed], grid.uniqueness, grid.heterogeneity))
+    encoders = train_encoders(data, keys, depth, recipe=study.recipe, transform_seed=grid.transform_seed, tick=study.tick)
+    models = lambda i, seen: [encoders.layers(i*shape[1]+j, seen) for j in range(shape[1])]
+    scores = [_scores(study, seed, key[1], hidden[i], models(i, seen)) for i, (key, seen) in enumerate(study.seen(data, "b").items())]
     return np.concatenate([_facts(data, encoders, "b").reshape(*shape, -1), np.stack(scores)], 2)
 
 # %% ../../nbs/alignment/03_study.ipynb #742ca8c5
@@ -461,7 +469,8 @@ class StudyResult(Result):
 # %% ../../nbs/alignment/03_study.ipynb #25b0e00e
 def _check_run(grid, recipe, metrics, k, rows, n_null):
     "Refuse settings that cannot work before hours are spent on them."
-    if not isinstance(grid, StudyGrid) or not isinstance(recipe, StudyRecipe): raise InputError("`grid` must be a StudyGrid and `recipe` a StudyRecipe, for example run_study(SMALL).")
+    for given, name, wanted in ((grid, "grid", StudyGrid), (recipe, "recipe", StudyRecipe)):
+        if not isinstance(given, wanted): raise InputError(f"`{name}` is a {type(given).__name__}, but a {wanted.__name__} was expected, for example run_study(SMALL).")
     metrics = (metrics,) if isinstance(metrics, str) else tuple(metrics)
     for m in metrics: check_choice(m, METRICS, "metric")
     if not metrics or len(set(metrics)) < len(metrics): raise InputError(f"`metrics` is {metrics}, but one or more different names were expected.")
@@ -490,7 +499,8 @@ def _replication(study, seed):
     "Facts of the encoders of a (levels, facts), and facts and scores of the encoders of b (U, D_phi, depth, columns)."
     data = functools.cache(lambda: study.data(seed))
     facts, hidden = _reference(study, seed, data)
-    return facts, np.stack([study.tick.part(study.store, f"b/{seed}/{d}", study.recipe.epochs, lambda d=d: _part(study, seed, d, data(), hidden)) for d in study.grid.depth], 2)
+    part = lambda d: study.tick.part(study.store, f"b/{seed}/{d}", study.recipe.epochs, lambda: _part(study, seed, d, data(), hidden))
+    return facts, np.stack([part(d) for d in study.grid.depth], 2)
 
 # %% ../../nbs/alignment/03_study.ipynb #bd557ed6
 def _collect(study, facts, parts, made):
@@ -518,7 +528,8 @@ def run_study(
     arXiv 2502.16282, synthetic study; calibration by arXiv 2602.14486. Raises `InputError` for settings outside their range, or a `resume` file of other settings."""
     start, metrics = time.perf_counter(), _check_run(grid, recipe, metrics, k, rows, n_null)
     settings = dict(grid=asdict(grid), recipe=asdict(recipe), metrics=list(metrics), k=k, rows=rows, n_null=n_null)
-    study = _Study(grid, recipe, metrics, k, rows, n_null, _store(resume, settings), Ticks(progress, len(grid.seeds)*(recipe.epochs_a+len(grid.depth)*recipe.epochs)))
+    ticks = Ticks(progress, len(grid.seeds)*(recipe.epochs_a+len(grid.depth)*recipe.epochs))
+    study = _Study(grid, recipe, metrics, k, rows, n_null, _store(resume, settings), ticks)
     facts, parts = zip(*(_replication(study, seed) for seed in grid.seeds))
     return _collect(study, np.stack(facts), np.stack(parts), provenance(start, None, settings))
 
@@ -621,8 +632,9 @@ def plot_best(
     with fonts(language):
         ax = new_axes(ax, (4.6, 2.7))
         for j, d in enumerate(result.grid.heterogeneity):
-            mean = best[:, :, j].mean(0)
-            ax.errorbar(u+.06*(j-len(result.grid.heterogeneity)/2), mean, np.abs(np.stack([best[:, :, j].min(0), best[:, :, j].max(0)])-mean), color=COLOURS[j % 7], marker="osv^DPX*<>"[j % 10], ms=4, lw=1.2, elinewidth=.8, label=say("study_view", language, d=d))
+            mean, bars = best[:, :, j].mean(0), np.abs(np.stack([best[:, :, j].min(0), best[:, :, j].max(0)])-best[:, :, j].mean(0))
+            ax.errorbar(u+.06*(j-len(result.grid.heterogeneity)/2), mean, bars, color=COLOURS[j % 7], marker="osv^DPX*<>"[j % 10], ms=4, lw=1.2, elinewidth=.8,
+                        label=say("study_view", language, d=d))
         if score == "raw": ax.plot(u, result.cells[f"{metric}_chance"].max(3).mean((0, 2)), ":", color="black", lw=1.2, label=say("study_chance", language))
         ax.set_xlabel(say("study_u", language), fontsize=8); ax.set_ylabel(f"{metric}, {score}", fontsize=8); ax.set_ylim(min(0, best.min())-.02, None)
         ax.set_xticks(u); ax.legend(frameon=False, fontsize=7); ax.spines[["top", "right"]].set_visible(False)
@@ -679,8 +691,8 @@ register({
     "tells_when_shared": ("alignment tells accuracy, mostly shared task", "整合度と精度の相関(共有が多い課題)"),
     "tells_when_private": ("alignment tells accuracy, mostly private task", "整合度と精度の相関(固有が多い課題)"),
     "tells_difference": ("difference of the two correlations", "二つの相関の差"),
-    "study_summary": ("{models} encoders: best alignment falls with uniqueness (rank correlation {fall}); it tells accuracy by {shared} where the task is shared and {private} where it is private",
-                      "{models}個のエンコーダ：整合度は独自性とともに低下(順位相関{fall})。精度との相関は共有が多い課題で{shared}、固有が多い課題で{private}です"),
+    "study_summary": ("{models} encoders. Best alignment against uniqueness: rank correlation {fall}. Alignment against accuracy: {shared} where the task is mostly shared, {private} where it is mostly private.",
+                      "{models}個のエンコーダの結果です。最大の整合度と独自性の順位相関は{fall}です。整合度と精度の相関は、共有が多い課題で{shared}、固有が多い課題で{private}です。"),
     "next_seeds": ("The interval contains the threshold or does not exist. Run about {n} seeds.", "区間がしきい値をまたぐか、区間がありません。シードを{n}個程度に増やしてください。"),
 })
 
@@ -741,7 +753,8 @@ StudyResult.verdicts, StudyResult.summary = _verdicts, _summary
 # %% ../../nbs/alignment/03_study.ipynb #603e0f89
 def _plot(self, ax=None, language="en", metric=None, score="raw"):
     "Median correlations against uniqueness with their intervals over seeds: the paper's figure 7 in one picture."
-    metric = metric or self.metrics[0]; pairs = ((metric, "accuracy", "study_tells"), ("depth", "accuracy", "study_depth_accuracy"), ("depth", metric, "study_depth_alignment"))
+    metric = metric or self.metrics[0]
+    pairs = ((metric, "accuracy", "study_tells"), ("depth", "accuracy", "study_depth_accuracy"), ("depth", metric, "study_depth_alignment"))
     with fonts(language):
         ax = new_axes(ax, (5.4, 2.8))
         for i, (x, y, key) in enumerate(pairs):
