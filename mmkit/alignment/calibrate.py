@@ -31,8 +31,9 @@ def group_codes(
 )->np.ndarray|None: # (n,) int
     "Whole numbers for the groups; raises `InputError` for a wrong length and for missing entries."
     if groups is None: return None
-    if isinstance(groups, (str, bytes, dict)) or not hasattr(groups, "__len__") or len(groups) != n:
-        raise InputError(f"`groups` has {len(groups) if hasattr(groups, '__len__') and not isinstance(groups, str) else 'no'} entries for the rows, but there are {n} rows. Give one group for each row.")
+    if isinstance(groups, (str, bytes, dict)) or not hasattr(groups, "__len__"):
+        raise InputError(f"`groups` is a {type(groups).__name__}, but a list with one group for each of the {n} rows was expected.")
+    if len(groups) != n: raise InputError(f"`groups` has {len(groups)} entries, but there are {n} rows. Give one group for each row.")
     missing = [i for i, g in enumerate(groups) if g is None or g != g]
     if missing: raise InputError(f"`groups` is empty in {len(missing)} rows (row {missing[0]} first). Name a group for every row, or leave these rows out.")
     return np.unique([str(g) for g in groups], return_inverse=True)[1]
@@ -50,6 +51,7 @@ def movable(
     if exchange == "within": return [rows[:, None] for rows in members]
     return [np.stack([rows for rows in members if len(rows) == s]) for s in sorted({len(rows) for rows in members})]
 
+# %% ../../nbs/alignment/01_calibrate.ipynb #ff472abf
 def orders(tables)->float: # logarithm of the number of orders
     "How many different orders the tables allow."
     return sum(math.lgamma(len(t)+1) for t in tables)
@@ -66,7 +68,8 @@ def relabellings(
     "Random orders of the rows of b; raises `InputError` when the groups leave too few."
     tables = movable(n, group_codes(groups, n), exchange); possible = orders(tables); stuck = sum(t.size for t in tables if len(t) == 1)
     if possible < math.log(1/alpha)-1e-9:
-        raise InputError(f"`groups` leave {math.exp(possible):.0f} orders of the rows, but a level of {alpha} needs at least {math.ceil(1/alpha-1e-9)}. Use more groups (of equal size, when whole groups move), or exchange='within'.")
+        raise InputError(f"`groups` leave {math.exp(possible):.0f} orders of the rows, but a level of {alpha} needs at least {math.ceil(1/alpha-1e-9)}. "
+                         "Use more groups (of equal size, when whole groups move), or exchange='within'.")
     if possible < math.log(n_null): warn_weak(f"The groups leave only {math.exp(possible):.0f} orders of the rows, fewer than n_null = {n_null}: p-values are coarse.")
     if stuck > n/2: warn_weak(f"{stuck} of {n} rows cannot move, because no other group has the size of theirs. Cut the groups to equal size.")
     rng = np.random.default_rng([seed, OWN]); out = np.tile(np.arange(n, dtype=np.int32), (n_null, 1))
@@ -87,6 +90,7 @@ def _tables(near, ranks=False, back=False):
             else: t[np.arange(e-s)[:, None], l[s:e], m] = place
         yield s, e, t.reshape(e-s, -1).view(np.uint64)
 
+# %% ../../nbs/alignment/01_calibrate.ipynb #c5a5d314
 def _looks(lists, table, first, last, moves, inverses):
     "For each order: (rows, all entries of the lists) uint64, what the table says about rows `first`..`last`."
     n = table.shape[1]; flat, row = table.ravel(), (np.arange(last-first)*n)[:, None]
@@ -114,6 +118,7 @@ def _rising(places): # (m, k) 0 = stranger
         best[:, c] = np.where(places[:, c] > 0, before+1, 0)
     return best.max(1)
 
+# %% ../../nbs/alignment/01_calibrate.ipynb #c5bd0389
 def _by_places(found, layers, k, lanes, score, least):
     "(layers, lanes) sums over rows of `score` of the places; lists with fewer than `least` common entries score their number."
     places = np.moveaxis(found.view(np.uint8).reshape(-1, layers, k, LANES)[..., :lanes], 2, 3).reshape(-1, k)
@@ -121,11 +126,16 @@ def _by_places(found, layers, k, lanes, score, least):
     return value.reshape(-1, layers, lanes).sum(0)
 
 def _lcs(found, layers, k, lanes): return _by_places(found, layers, k, lanes, _rising, 2)
-def _saved(places): m, k = places.shape; return k-edit_distance(places.astype(np.int32)-(places == 0)*np.arange(1, k+1), np.tile(np.arange(1, k+1), (m, 1)))  # strangers all different, none in the list of b
+def _saved(places): # edits that a pair of lists spares, of k; strangers become -1, -2, …, which are in no list
+    (m, k), whole = places.shape, np.arange(1, places.shape[1]+1)
+    return k-edit_distance(places.astype(np.int32)-(places == 0)*whole, np.tile(whole, (m, 1)))
+
+# %% ../../nbs/alignment/01_calibrate.ipynb #69ddcfb3
 def _edit(found, layers, k, lanes): return _by_places(found, layers, k, lanes, _saved, 1)
 
 # %% ../../nbs/alignment/01_calibrate.ipynb #2635b045
-_ON_LISTS = {"mutual_knn": (_mutual, False), "cycle_knn": (_cycle, False), "lcs_knn": (_lcs, True), "edit_distance_knn": (_edit, True)} # what to do with a look; are places needed?
+_ON_LISTS = { # what to do with a look; are places needed?
+    "mutual_knn": (_mutual, False), "cycle_knn": (_cycle, False), "lcs_knn": (_lcs, True), "edit_distance_knn": (_edit, True)}
 
 def list_scores(
     near_a, # list of (n, k) neighbour lists, one for each layer
@@ -164,7 +174,8 @@ def centred_similarities(
         m -= total/(n*(n-1)) if metric == "rsa" else (r[:, None]+r)/(n-2)-total/((n-1)*(n-2))
         np.fill_diagonal(m, 0)
     length = np.linalg.norm(m)
-    if not length > 1e-12*n: raise InputError(f"`{side.name}` has the same similarity between all rows, so `{metric}` is undefined. Check the encoder, or take another metric.")
+    if not length > 1e-12*n:
+        raise InputError(f"`{side.name}` has the same similarity between all rows, so `{metric}` is undefined. Check the encoder, or take another metric.")
     return m/length, length
 
 # %% ../../nbs/alignment/01_calibrate.ipynb #1922d4d2
@@ -202,15 +213,16 @@ class Narrow:
     "One layer of a product score, as features."
     def __init__(self, side, metric):
         self.x = side.array.astype(np.float64)+(side.mean if metric == "rsa" else 0); self.n, self.metric = side.n, metric
-        self.norms = np.einsum("ij,ij->i", self.x, self.x); total = self.norms.sum()
-        self.slope = {"cka": 0., "unbiased_cka": self.n/(self.n-2), "rsa": 1.}[metric]
-        self.level = {"cka": 0., "unbiased_cka": total/math.sqrt((self.n-1)*(self.n-2)), "rsa": 1j*(np.square(self.x.sum(0)).sum()-total)/math.sqrt(self.n*(self.n-1))}[metric]
+        n, self.norms = self.n, np.einsum("ij,ij->i", self.x, self.x); total = self.norms.sum(); off = np.square(self.x.sum(0)).sum()-total
+        self.slope, self.sign, self.level = {"cka": (0., 1, 0.), "unbiased_cka": (n/(n-2), 1, total/math.sqrt((n-1)*(n-2))),
+                                             "rsa": (1., -1, off/math.sqrt(n*(n-1)))}[metric]
         self.own = self.with_(self)
 
     def with_(self, other, p=slice(None)):
         "Numerator with the rows of `other` in the order p."
-        return np.square(self.x.T@other.x[p]).sum()-self.slope*(self.norms@other.norms[p])+(self.level*other.level).real
+        return np.square(self.x.T@other.x[p]).sum()-self.slope*(self.norms@other.norms[p])+self.sign*self.level*other.level
 
+# %% ../../nbs/alignment/01_calibrate.ipynb #916668ff
 def narrow_scores(a, b, perms, progress=None): # lists of Narrow, (K, n) orders
     "(K, L_a, L_b) cosines under each order."
     out = np.empty((len(perms), len(a), len(b))); length = np.sqrt(np.outer([s.own for s in a], [s.own for s in b]))
@@ -228,10 +240,13 @@ def _matrices_pay(n, wide_a, wide_b, metric):
     "Is the way over n × n matrices open and the faster one? Raises `InputError` when it is the only one, and closed."
     bytes_ = _room(n, len(wide_a), len(wide_b))
     if "rbf" in metric:
-        if bytes_ > MATRICES: raise InputError(f"`{metric}` of {n:,} records and {len(wide_a)} × {len(wide_b)} layers needs {bytes_/2**30:.0f} GiB of similarities. Take a random sample of the records, fewer layers, or `{metric.removesuffix('_rbf')}`.")
+        if bytes_ > MATRICES:
+            raise InputError(f"`{metric}` of {n:,} records and {len(wide_a)} × {len(wide_b)} layers needs {bytes_/2**30:.0f} GiB of similarities. "
+                             f"Take a random sample of the records, fewer layers, or `{metric.removesuffix('_rbf')}`.")
         return True
     return bytes_ <= MATRICES and n*(4+.14*len(wide_a)*len(wide_b))/2 < .1*sum(wide_a)*sum(wide_b)
 
+# %% ../../nbs/alignment/01_calibrate.ipynb #fe9f74f9
 def product_scores(sides_a, sides_b, perms, metric, progress=None): # lists of Centred
     "(K, L_a, L_b) scores of a metric in `PRODUCTS`, by the faster way, and the matrices if there are any."
     n = sides_a[0].n
@@ -258,6 +273,7 @@ def cknna_scores(p_a, p_b, perms, biased, progress=None): # lists of SparseSimil
             if progress: progress(k+1, len(perms), "relabelling")
     return out
 
+# %% ../../nbs/alignment/01_calibrate.ipynb #d80d321d
 def direction_scores(sides_a, sides_b, perms, metric, progress=None): # lists of Centred
     "(K, L_a, L_b) SVCCA or Procrustes under each order."
     from scipy.linalg import svdvals
@@ -281,6 +297,7 @@ def _shuffled_neighbours(x, k, normalize, name, rng):
     s = rng.permutation(len(x)); out = np.empty((len(x), k), np.int32); out[s] = s[neighbours(x[s], k, normalize, name=name)]
     return out
 
+# %% ../../nbs/alignment/01_calibrate.ipynb #e0ad8804
 def prepared(x_a, x_b, names, metric, k, normalize, seed=0):
     "Check the layers and find neighbours, or centre."
     m, k = _check([*x_a, *x_b], names, metric, k); n = len(x_a[0]); side_b = names[len(x_a):]
@@ -316,6 +333,7 @@ def p_of(
     "(1 + #{null >= score})/(K + 1)."
     return (1+(np.asarray(null) >= np.asarray(score)[..., None]-SAME).sum(-1))/(len(null)+1)
 
+# %% ../../nbs/alignment/01_calibrate.ipynb #599b3fde
 def threshold_of(
     score:float, # observed
     null:np.ndarray, # (K,)
@@ -324,6 +342,7 @@ def threshold_of(
     "The ceil((1-alpha)(K+1))-th smallest of the observed and all relabelled values."
     return float(np.sort(np.append(null, score))[math.ceil((1-alpha)*(len(null)+1)-1e-9)-1])
 
+# %% ../../nbs/alignment/01_calibrate.ipynb #8782ff3d
 def calibrate(
     score, # number or array
     threshold:float, # of `threshold_of`
@@ -338,15 +357,18 @@ def _marked(near, n):
     from scipy.sparse import csr_array
     return csr_array((np.ones(near.size), near.ravel(), np.arange(0, near.size+1, near.shape[1])), shape=(n, n))
 
-FLOOR = {"mutual_knn": .25, "lcs_knn": .25, "cycle_knn": 1., "edit_distance_knn": 1.} # least variance, in units of that of independent rows; 1 where effects are rare and estimates of their spread poor
+# least variance, in units of that of independent rows; 1 where effects are rare and the estimate of their spread is poor
+FLOOR = {"mutual_knn": .25, "lcs_knn": .25, "cycle_knn": 1., "edit_distance_knn": 1.}
 
-def _from_effects(own, e, floor):
-    "psi (n,) and the variance of the mean, from each row's score and the sparse effects e of columns on rows."
+def _from_effects(own, e, floor, step):
+    "psi (n,) and the variance of the mean, from each row's score (in units of `step`) and the sparse effects e of columns on rows."
     n = len(own); cells = n*(n-1); mean = e.sum()/cells
     psi = own+np.asarray(e.sum(0)).ravel()-mean*(n-1)
     single = e.multiply(e).sum()+e.multiply(e.T).sum()-2*cells*mean**2
-    return psi, max(psi.var(ddof=1)/n-single/n**2, floor*own.var(ddof=1)/n)
+    rows = own.var(ddof=1)+2*step**2/n  # as if two more rows were a step away: no interval of length 0 where all rows agree
+    return psi, max(psi.var(ddof=1)/n-single/n**2, floor*rows/n)
 
+# %% ../../nbs/alignment/01_calibrate.ipynb #f5b737cc
 def _mutual_effects(near_a, near_b, k):
     n = len(near_a); a, b = _marked(near_a[:, :k], n), _marked(near_b[:, :k], n); both = a.multiply(b)
     around = lambda near, other: _marked(near[:, k//2:k+k//2], n).multiply(other).sum()/near[:, k//2:k+k//2].size
@@ -358,17 +380,21 @@ def _without(near, place, stranger):
     c = np.arange(near.shape[1]-1); at = c+(c >= np.asarray(place).reshape(-1, 1))
     return np.concatenate([np.take_along_axis(near, np.broadcast_to(at, (len(near), len(c))), 1), np.full((len(near), 1), stranger)], 1)
 
+def _losses(a, b, own, rows, brings):
+    "(row, column, effect) of every entry of either list; `brings`: what a newcomer brings on both sides, on a, on b."
+    equal = a[:, :, None] == b[:, None, :]; in_b, where, in_a = equal.any(2), equal.argmax(2), equal.any(1)
+    for p in range(a.shape[1]):
+        r = np.flatnonzero(in_b[:, p]); yield r, a[r, p], own[r]-rows(_without(a[r], p, -1), _without(b[r], where[r, p], -2))-brings[0]
+        r = np.flatnonzero(~in_b[:, p]); yield r, a[r, p], own[r]-rows(_without(a[r], p, -1), b[r])-brings[1]
+        r = np.flatnonzero(~in_a[:, p]); yield r, b[r, p], own[r]-rows(a[r], _without(b[r], p, -2))-brings[2]
+
+# %% ../../nbs/alignment/01_calibrate.ipynb #84127802
 def _ordered_effects(near_a, near_b, k, rows):
     "Own score and effects for a score `rows` of the two lists of each record."
     from scipy.sparse import csr_array
-    a, b, n = near_a[:, :k].astype(np.int64), near_b[:, :k].astype(np.int64), len(near_a); own = rows(a, b); last = k-1
-    back_a, back_b, back = (own.mean()-rows(*v).mean() for v in ((_without(a, last, -1), b), (a, _without(b, last, -2)), (_without(a, last, -1), _without(b, last, -2))))
-    equal = a[:, :, None] == b[:, None, :]; in_b, where, in_a = equal.any(2), equal.argmax(2), equal.any(1); cells = []
-    for p in range(k):
-        for r, moved_a, moved_b, brings in ((r := np.flatnonzero(in_b[:, p]), _without(a[r], p, -1), _without(b[r], where[r, p], -2), back), (r := np.flatnonzero(~in_b[:, p]), _without(a[r], p, -1), b[r], back_a)):
-            cells.append((r, a[r, p], own[r]-rows(moved_a, moved_b)-brings))
-        r = np.flatnonzero(~in_a[:, p]); cells.append((r, b[r, p], own[r]-rows(a[r], _without(b[r], p, -2))-back_b))
-    i, j, v = map(np.concatenate, zip(*cells))
+    a, b, n = near_a[:, :k].astype(np.int64), near_b[:, :k].astype(np.int64), len(near_a); own = rows(a, b)
+    short_a, short_b = _without(a, k-1, -1), _without(b, k-1, -2); brings = [(own-rows(*v)).mean() for v in ((short_a, short_b), (short_a, b), (a, short_b))]
+    i, j, v = map(np.concatenate, zip(*_losses(a, b, own, rows, brings)))
     return own, csr_array((v, (i, j)), shape=(n, n))
 
 # %% ../../nbs/alignment/01_calibrate.ipynb #4744bfc6
@@ -383,12 +409,13 @@ def _cycle_effects(near_a, near_b, k):
     rows, columns = np.broadcast_to(me, b.shape).ravel(), np.concatenate([b.ravel(), a.ravel()])
     return own, csr_array((np.concatenate([e_b.ravel(), np.full(a.size, -gains)]), (np.concatenate([rows, rows]), columns)), shape=(n, n))
 
+# %% ../../nbs/alignment/01_calibrate.ipynb #af4ad0d8
 def list_influences(near_a, near_b, k, metric): # deep lists of one pair of layers
     "psi (n,) and variance of a score on lists."
     if metric == "mutual_knn": own, e = _mutual_effects(near_a, near_b, k)
     elif metric == "cycle_knn": own, e = _cycle_effects(near_a, near_b, k)
     else: own, e = _ordered_effects(near_a, near_b, k, lambda a, b: common_order(a, b).astype(float) if metric == "lcs_knn" else 1-edit_distance(a, b)/k)
-    return _from_effects(own, e, FLOOR[metric])
+    return _from_effects(own, e, FLOOR[metric], 1/k if metric in ("mutual_knn", "edit_distance_knn") else 1.)
 
 # %% ../../nbs/alignment/01_calibrate.ipynb #be53e81d
 def _fourth_order(a, b): # (L_a, cells) and (L_b, cells)
@@ -423,6 +450,7 @@ def narrow_influences(a, b, scores): # lists of Narrow, (L_a, L_b)
     psi = np.stack([2*share(x, y)-scores[i, j]*(self_a[i]+self_b[j]) for i, x in enumerate(a) for j, y in enumerate(b)], 1)
     return psi, psi.var(0, ddof=1)/len(psi)
 
+# %% ../../nbs/alignment/01_calibrate.ipynb #c182b6e5
 def product_influences(ready, again, scores):
     "psi and variances of product scores, from matrices whenever they fit."
     if isinstance(again[0][0], Narrow):
@@ -440,8 +468,9 @@ def jackknife_influences(ready, codes, scores, seed, progress=None):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", WeakInputWarning)
         for g in np.unique(part):
-            keep = part != g; names = ["rows"]*(len(ready.x_a)+len(ready.x_b))
-            left.append(relabelled_scores(prepared([x[keep] for x in ready.x_a], [x[keep] for x in ready.x_b], names, ready.metric, ready.k, ready.normalize, seed), same[:, :keep.sum()])[0][0].ravel())
+            keep = part != g; x_a, x_b = ([x[keep] for x in side] for side in (ready.x_a, ready.x_b))
+            rest = prepared(x_a, x_b, ["rows"]*(len(x_a)+len(x_b)), ready.metric, ready.k, ready.normalize, seed)
+            left.append(relabelled_scores(rest, same[:, :keep.sum()])[0][0].ravel())
             if progress: progress(len(left), GROUPS, "jackknife")
     psi = scores.ravel()-(len(left)-1)*(np.array(left)-np.mean(left, 0))
     return psi, psi.var(0, ddof=1)/len(psi)
@@ -536,24 +565,27 @@ class AlignmentResult(Result):
     notes:tuple = () # message keys of what weakens the answer
 
     def estimates(self): return {"observed": self.observed, "calibrated": self.calibrated}
-    def name_of(self, key, language="en"): return say(f"alignment_{key}", language, **({"metric": METRICS[self.metric].text("title", language)} if key == "observed" else {}))
+    def title(self, language="en"): return METRICS[self.metric].text("title", language)
+    def name_of(self, key, language="en"):
+        return say("alignment_observed", language, metric=self.title(language)) if key == "observed" else say("alignment_calibrated", language)
 
 # %% ../../nbs/alignment/01_calibrate.ipynb #b6b48847
 def _alignment_summary(self, language="en"):
     "Score, chance and calibrated score in sentences."
     o, c, n = self.observed, self.calibrated, number
-    text = say("summary_alignment", language, a=self.name_a, b=self.name_b, metric=METRICS[self.metric].text("title", language), score=n(o.value), low=n(o.low), high=n(o.high), n=f"{o.n:,}", chance=n(o.chance),
-               threshold=n(self.threshold), share=f"{100*(1-self.alpha):g}", p=n(self.p_value), cal=n(c.value), cal_low=n(c.low), cal_high=n(c.high))
+    text = say("summary_alignment", language, a=self.name_a, b=self.name_b, metric=self.title(language), score=n(o.value), low=n(o.low), high=n(o.high), n=f"{o.n:,}",
+               chance=n(o.chance), threshold=n(self.threshold), share=f"{100*(1-self.alpha):g}", p=n(self.p_value), cal=n(c.value), cal_low=n(c.low), cal_high=n(c.high))
     if self.scores.size == 1: return text
     i, j = self.best; more = say("summary_alignment_layers", language, pairs=self.scores.size, layer_a=self.layers_a[i], layer_b=self.layers_b[j])
     return text+(" " if language == "en" else "")+more
 
+# %% ../../nbs/alignment/01_calibrate.ipynb #220f8903
 def _alignment_pairs(self):
     "One row for each pair of layers (pandas); p-values and calibrated scores allow for the search over all pairs."
     import pandas as pd
-    p = p_of(self.scores, self.null)
-    return pd.DataFrame([{"layer_a": a, "layer_b": b, "score": self.scores[i, j], "chance": self.pair_chance[i, j], "calibrated": self.calibrated_pairs[i, j], "p_value": p[i, j]}
-                         for i, a in enumerate(self.layers_a) for j, b in enumerate(self.layers_b)])
+    a, b = np.meshgrid(self.layers_a, self.layers_b, indexing="ij")
+    return pd.DataFrame({"layer_a": a.ravel(), "layer_b": b.ravel(), "score": self.scores.ravel(), "chance": self.pair_chance.ravel(),
+                         "calibrated": self.calibrated_pairs.ravel(), "p_value": p_of(self.scores, self.null).ravel()})
 AlignmentResult.summary, AlignmentResult.pairs = _alignment_summary, _alignment_pairs
 
 # %% ../../nbs/alignment/01_calibrate.ipynb #7c875452
@@ -574,18 +606,23 @@ def _plot_null(self, ax, language):
     ax = new_axes(ax, (6.4, 2.8)); o = self.observed
     ax.hist(self.null, bins=min(30, max(8, len(self.null)//8)), color=COLOURS[5], label=say("alignment_null", language, n=len(self.null)))
     ax.axvline(self.threshold, color=COLOURS[3], ls="--", label=say("alignment_threshold", language, value=number(self.threshold)))
-    y = .5*ax.get_ylim()[1]; ax.plot([o.low, o.high], [y, y], color="black", lw=1.5, marker="|"); ax.plot(o.value, y, "o", color=COLOURS[0], label=f"{say('alignment_seen', language)} {number(o.value)}")
-    ax.set_xlabel(METRICS[self.metric].text("title", language)); ax.set_ylabel(say("alignment_count", language)); ax.legend(frameon=False, fontsize=8); ax.spines[["top", "right"]].set_visible(False)
+    y = .5*ax.get_ylim()[1]; ax.plot([o.low, o.high], [y, y], color="black", lw=1.5, marker="|")
+    ax.plot(o.value, y, "o", color=COLOURS[0], label=f"{say('alignment_seen', language)} {number(o.value)}")
+    ax.set_xlabel(self.title(language)); ax.set_ylabel(say("alignment_count", language)); ax.legend(frameon=False, fontsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
+# %% ../../nbs/alignment/01_calibrate.ipynb #df887222
 def _plot_grid(self, ax, language):
     ax = new_axes(ax, (1.8+.42*len(self.layers_b), 1.5+.36*len(self.layers_a))); image = ax.imshow(self.scores, cmap="viridis", aspect="auto"); i, j = self.best
-    ax.plot(j, i, marker="*", ms=14, color=COLOURS[3], mec="white", label=f"{say('alignment_best', language)} {number(self.observed.value)}"); ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+    ax.plot(j, i, marker="*", ms=14, ls="none", color=COLOURS[3], mec="white", label=f"{say('alignment_best', language)} {number(self.observed.value)}")
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
     for axis, layers, name in ((ax.yaxis, self.layers_a, self.name_a), (ax.xaxis, self.layers_b, self.name_b)):
         axis.set_ticks(range(len(layers)), [s if len(s) <= 12 else s[:11]+"…" for s in layers]); axis.set_label_text(say("alignment_layer", language, name=name))
-    bar = ax.figure.colorbar(image, ax=ax, label=METRICS[self.metric].text("title", language)); bar.ax.axhline(self.threshold, color=COLOURS[3], lw=2)
+    bar = ax.figure.colorbar(image, ax=ax, label=self.title(language)); bar.ax.axhline(self.threshold, color=COLOURS[3], lw=2)
     return ax
 
+# %% ../../nbs/alignment/01_calibrate.ipynb #75b3ed43
 def _alignment_plot(self, ax=None, language="en"):
     "The observed value against relabelled ones, or the map of all pairs of layers (red line in the colour bar: threshold)."
     with fonts(language): return _plot_null(self, ax, language) if self.scores.size == 1 else _plot_grid(self, ax, language)
@@ -597,11 +634,13 @@ FEWEST_ROWS, FEW_ROWS = 10, 50 # records below which nothing is measured; below 
 def _as_layers(x, name):
     "(layers, their names in messages, their names in results) of an array or of several."
     many = isinstance(x, dict) or getattr(x, "ndim", 0) == 3 or (isinstance(x, (list, tuple)) and len(x) > 0 and np.ndim(x[0]) == 2)
-    if isinstance(x, (str, bytes)) or not hasattr(x, "__len__"): raise InputError(f"`{name}` is a {type(x).__name__}, but features were expected: an (n, d) array, or a list of such arrays, one for each layer.")
+    if isinstance(x, (str, bytes)) or not hasattr(x, "__len__"):
+        raise InputError(f"`{name}` is a {type(x).__name__}, but features were expected: an (n, d) array, or a list of such arrays, one for each layer.")
     if not many: return *_layers([x], name)[:1], [name], (name,)
     layers, names = _layers(x, name)
     return layers, names, tuple(str(s) for s in (x if isinstance(x, dict) else range(len(x))))
 
+# %% ../../nbs/alignment/01_calibrate.ipynb #8391c8bb
 def _two_sides(x_a, x_b, modalities, groups):
     "What comes as records, taken apart: x_a, x_b, groups, names of the sides, fingerprint (or None)."
     if not hasattr(x_a, "paired"):
@@ -610,7 +649,8 @@ def _two_sides(x_a, x_b, modalities, groups):
         return x_a, x_b, groups, ("a", "b"), None
     if x_b is not None: raise InputError("`x_b` came together with MultimodalRecords. Name two of their modalities instead: modalities=(name, name).")
     names = tuple(x_a.modalities) if modalities is None else modalities
-    if isinstance(names, str) or len(names) != 2 or names[0] == names[1]: raise InputError(f"`modalities` is {names!r}, but two different names were expected, of {', '.join(x_a.names)}.")
+    if isinstance(names, str) or len(names) != 2 or names[0] == names[1]:
+        raise InputError(f"`modalities` is {names!r}, but two different names were expected, of {', '.join(x_a.names)}.")
     a, b = (check_choice(m, x_a.names, "modalities") for m in names); rows = x_a.complete(a, b)
     if isinstance(groups, str): groups = x_a.groups[check_choice(groups, x_a.groups, "groups")]
     return *x_a.paired(a, b), None if groups is None else group_codes(groups, len(x_a))[rows], (a, b), x_a.fingerprint
@@ -644,37 +684,42 @@ def measure_alignment(
 )->AlignmentResult:
     """How similar two sets of features are, beyond chance; over layers, the maximum is compared with maxima.
 
-    Calibration: arXiv 2602.14486; metrics: see `METRICS`; interval: for the score of a fresh sample of the same size, see the notebook. Raises `InputError` for unequal rows, fewer than ten records, k >= n,
-    constant or non-finite features, groups that leave too few orders, and unknown names."""
+    Calibration: arXiv 2602.14486; metrics: see `METRICS`; interval: for the score of a fresh sample of the same size, see the notebook. Raises `InputError`
+    for unequal rows, fewer than ten records, k >= n, constant or non-finite features, groups that leave too few orders, and unknown names."""
     start = time.perf_counter(); _check_options(alpha, n_null, seed, exchange)
     x_a, x_b, groups, (name_a, name_b), fingerprint = _two_sides(x_a, x_b, modalities, groups)
     (a, says_a, layers_a), (b, says_b, layers_b) = _as_layers(x_a, "x_a"), _as_layers(x_b, "x_b")
     _, k = _check([*a, *b], says_a+says_b, metric, k); n = len(a[0])
-    if n < FEWEST_ROWS: raise InputError(f"There are {n} records, but at least {FEWEST_ROWS} are needed before a comparison with chance means anything. Collect more first.")
+    if n < FEWEST_ROWS: raise InputError(f"There are {n} records, but a comparison with chance needs at least {FEWEST_ROWS}. Collect more first.")
     codes = group_codes(groups, n); perms = np.vstack([np.arange(n, dtype=np.int32), relabellings(n, n_null, codes, exchange, alpha, seed)])
     ready = prepared(a, b, says_a+says_b, metric, k, normalize, seed); scores, again = relabelled_scores(ready, perms, progress)
     interval = score_interval(ready, scores[0], again, codes if exchange == "whole" else None, seed, progress=progress)[:2]
-    parameters = dict(metric=metric, k=k, n_null=n_null, alpha=alpha, normalize=normalize, groups=None if codes is None else int(codes.max()+1), exchange=exchange, modalities=modalities)
+    parameters = dict(metric=metric, k=k, n_null=n_null, alpha=alpha, normalize=normalize, modalities=modalities, exchange=exchange,
+                      groups=None if codes is None else int(codes.max()+1))
     return _assemble(ready, scores, interval, alpha, (name_a, name_b), (layers_a, layers_b), provenance(start, seed, parameters, fingerprint or _fingerprint([*a, *b])))
 
 # %% ../../nbs/alignment/01_calibrate.ipynb #d75167f4
 def _assemble(ready, scores, interval, alpha, names, layers, prov):
     "The result from scores (1+K, L_a, L_b), the first of them observed."
-    if not np.isfinite(scores[0]).all(): raise InputError(f"`{ready.metric}` is undefined for some layers (not a number). Use more records, a larger k, or another metric.")
-    m, seen, null = METRICS[ready.metric], scores[0], np.nan_to_num(scores[1:], nan=-np.inf).max((1, 2)); value = float(seen.max())
-    best = tuple(int(i) for i in np.unravel_index(seen.argmax(), seen.shape)); top = m.limits(ready.k)[1]; tau = threshold_of(value, null, alpha); p = float(p_of(value, null))
-    note = "" if ready.metric in _ON_LISTS or ready.metric in PRODUCTS else "note_alignment_wide"; scaled = lambda v: calibrate(v, tau, top)
+    m, seen, null = METRICS[ready.metric], scores[0], np.nan_to_num(scores[1:], nan=-np.inf).max((1, 2))
+    if not np.isfinite(seen).all(): raise InputError(f"`{ready.metric}` is undefined for some layers (not a number). Use more records, a larger k, or another metric.")
+    value = float(seen.max()); tau = threshold_of(value, null, alpha); p = float(p_of(value, null)); scaled = lambda v: calibrate(v, tau, m.limits(ready.k)[1])
+    note = "" if ready.metric in _ON_LISTS or ready.metric in PRODUCTS else "note_alignment_wide"
     make = lambda v, chance: Estimate(*map(float, v), float(chance), ready.n, m.higher_is, p_value=p, note=note)
     observed, calibrated = make((value, *interval), null.mean()), make(scaled((value, *interval)), scaled(null).mean())
-    return AlignmentResult(prov, *names, ready.metric, ready.k, observed, calibrated, p, seen, scores[1:].mean(0), scaled(seen), best, *layers, null, tau, alpha, ("weak_alignment_few",) if ready.n < FEW_ROWS else ())
+    best = tuple(int(i) for i in np.unravel_index(seen.argmax(), seen.shape)); notes = ("weak_alignment_few",) if ready.n < FEW_ROWS else ()
+    return AlignmentResult(prov, *names, ready.metric, ready.k, observed, calibrated, p, seen, scores[1:].mean(0), scaled(seen), best, *layers, null, tau, alpha, notes)
 
 # %% ../../nbs/alignment/01_calibrate.ipynb #7949394f
 register({
-    "curve_k": ("k = {k}", "k = {k}"), "curve_n": ("n = {n}, k = {k}", "n = {n}、k = {k}"), "curve_share": ("n = {n}, k = {k} (fixed share)", "n = {n}、k = {k}（比率を固定）"),
-    "axis_k": ("neighbours k", "近傍の数 k"), "axis_n": ("records n", "件数 n"), "curve_fixed_k": ("k fixed", "k を固定"), "curve_fixed_share": ("k/n fixed", "k/n を固定"),
-    "summary_curves": ("{metric} of {n} records over {points} settings: from {low} to {high}; the lowest p-value at full size is {p}.", "{n}件の{metric}を{points}通りの設定で測り、{low}から{high}でした。全件での最小のp値は{p}です。"),
+    "curve_k": ("k = {k}", "k = {k}"), "curve_n": ("n = {n}, k = {k}", "n = {n}、k = {k}"),
+    "curve_share": ("n = {n}, k = {k} (fixed share)", "n = {n}、k = {k}（比率を固定）"),
+    "curve_fixed_k": ("k fixed", "k を固定"), "curve_fixed_share": ("k/n fixed", "k/n を固定"), "axis_k": ("neighbours k", "近傍の数 k"), "axis_n": ("records n", "件数 n"),
+    "summary_curves": ("{metric} of {n} records over {points} settings: from {low} to {high}; the lowest p-value at full size is {p}.",
+                       "{n}件の{metric}を{points}通りの設定で測り、{low}から{high}でした。全件での最小のp値は{p}です。"),
 })
 
+# %% ../../nbs/alignment/01_calibrate.ipynb #db55bfd1
 @dataclass(frozen=True, repr=False)
 class AlignmentCurves(Result):
     "Scores over k at full size, over n at fixed k, and over n at a fixed share k/n, each with its chance level."
@@ -686,12 +731,14 @@ class AlignmentCurves(Result):
     def name_of(self, key, language="en"): line, n, k = key.split(":"); return say(f"curve_{line}", language, **({"k": k} if line == "k" else {"n": n, "k": k}))
     def summary(self, language="en"):
         e = list(self.estimates().values()); full = max(x.n for x in e); v = [x.value for x in e]
-        return say("summary_curves", language, metric=METRICS[self.metric].text("title", language), n=f"{full:,}", points=len(e), low=number(min(v)), high=number(max(v)), p=number(min(x.p_value for x in e if x.n == full)))
+        return say("summary_curves", language, metric=METRICS[self.metric].text("title", language), n=f"{full:,}", points=len(e),
+                   low=number(min(v)), high=number(max(v)), p=number(min(x.p_value for x in e if x.n == full)))
 
-# %% ../../nbs/alignment/01_calibrate.ipynb #db55bfd1
+# %% ../../nbs/alignment/01_calibrate.ipynb #31ab9828
 def _point(ready, n_null, seed):
     "Estimate of one pair of layers at one n and k."
-    perms = np.vstack([np.arange(ready.n, dtype=np.int32), relabellings(ready.n, n_null, seed=seed)]); scores, again = relabelled_scores(ready, perms); null = scores[1:].ravel()
+    perms = np.vstack([np.arange(ready.n, dtype=np.int32), relabellings(ready.n, n_null, seed=seed)])
+    scores, again = relabelled_scores(ready, perms); null = scores[1:].ravel()
     low, high, _ = score_interval(ready, scores[0], again, seed=seed); v = float(scores[0, 0, 0])
     return Estimate(v, float(low), float(high), float(null.mean()), ready.n, METRICS[ready.metric].higher_is, p_value=float(p_of(v, null)))
 
@@ -703,7 +750,16 @@ def _subsampled(a, b, m, k, metric, normalize, n_null, samples, seed):
     mean = lambda field: float(np.mean([getattr(e, field) for e in every]))
     return Estimate(mean("value"), mean("low"), mean("high"), mean("chance"), m, every[0].higher_is, p_value=mean("p_value") if m == n else None)
 
-# %% ../../nbs/alignment/01_calibrate.ipynb #31ab9828
+# %% ../../nbs/alignment/01_calibrate.ipynb #b90ee300
+def _settings(near, n, k, ks, ns):
+    "Values of k at full size, sizes of subsamples, and k at a fixed share of them."
+    least = max(FEWEST_ROWS, near.least_k+2)
+    ns = sorted({check_number(v, "ns", least, n, True) for v in (ns or [v for v in (n//8, n//4, n//2, n) if v >= least])})
+    if not near.needs_k: return [], ns, {}
+    ks = sorted({check_number(v, "ks", near.least_k, integer=True) for v in (*ks, k) if near.least_k <= v <= max(k, n//2)})
+    return ks, ns, {m: max(near.least_k, round(k*m/n)) for m in ns}
+
+# %% ../../nbs/alignment/01_calibrate.ipynb #0b86e43c
 def alignment_curves(
     x_a, # (n, d_a) features
     x_b, # (n, d_b) features of the same records
@@ -719,33 +775,31 @@ def alignment_curves(
     progress=None, # called as progress(done, total, what)
 )->AlignmentCurves:
     "Scores and their chance levels over k and over n. Raises `InputError` as `measure_alignment` does."
-    start = time.perf_counter(); (a, *_), (b, *_) = _as_layers(x_a, "x_a"), _as_layers(x_b, "x_b"); _check_options(.05, n_null, seed, "whole"); check_number(samples, "samples", low=1, integer=True)
-    if len(a)+len(b) > 2: raise InputError(f"`alignment_curves` takes one layer of each side, but {len(a)} and {len(b)} came. Pass the best pair that measure_alignment found.")
-    near = METRICS[_check([a[0], b[0]], ["x_a", "x_b"], metric, k)[0].name]; n, least = len(a[0]), max(FEWEST_ROWS, near.least_k+2)
-    ks = sorted({int(check_number(v, "ks", near.least_k, integer=True)) for v in (*ks, k) if near.least_k <= v <= max(k, n//2)}) if near.needs_k else []
-    ns = sorted({int(check_number(v, "ns", least, n, True)) for v in (ns or [v for v in (n//8, n//4, n//2, n) if v >= least])})
-    share = {m: max(near.least_k, round(k*m/n)) for m in ns} if near.needs_k else {}; jobs = len(ks)+len(ns)+len(share); over = {"k": [], "n": [], "share": []}
-    tick = lambda: progress(sum(map(len, over.values())), jobs, "curves") if progress else None
-    if ks: deep = prepared([a[0]], [b[0]], ["x_a", "x_b"], metric, ks[-1], normalize, seed)
-    for v in ks: over["k"].append((n, v, _point(replace(deep, k=v), n_null, seed))); tick()
-    for m in ns:
-        if not near.needs_k or k < m: over["n"].append((m, k, _subsampled(a[0], b[0], m, k, metric, normalize, n_null, samples, seed))); tick()
-    for m, v in share.items(): over["share"].append((m, v, _subsampled(a[0], b[0], m, v, metric, normalize, n_null, samples, seed))); tick()
+    start = time.perf_counter(); (a, *_), (b, *_) = _as_layers(x_a, "x_a"), _as_layers(x_b, "x_b"); _check_options(.05, n_null, seed, "whole")
+    check_number(samples, "samples", low=1, integer=True)
+    if len(a)+len(b) > 2: raise InputError(f"`alignment_curves` takes one layer of each side, but {len(a)} and {len(b)} came. Pass the best pair of measure_alignment.")
+    (a,), (b,), n = a, b, len(a[0]); near = _check([a, b], ["x_a", "x_b"], metric, k)[0]; ks, ns, share = _settings(near, n, k, ks, ns)
+    over, done = {"k": [], "n": [], "share": []}, 0; smaller = lambda m, v: _subsampled(a, b, m, v, metric, normalize, n_null, samples, seed)
+    jobs = [("k", n, v) for v in ks]+[("n", m, k) for m in ns if not near.needs_k or k < m]+[("share", m, v) for m, v in share.items()]
+    if ks: deep = prepared([a], [b], ["x_a", "x_b"], metric, ks[-1], normalize, seed)
+    for done, (line, m, v) in enumerate(jobs, 1):
+        over[line].append((m, v, _point(replace(deep, k=v), n_null, seed) if line == "k" else smaller(m, v)))
+        if progress: progress(done, len(jobs), "curves")
     parameters = dict(metric=metric, k=k, ks=ks, ns=ns, n_null=n_null, samples=samples, normalize=normalize)
-    return AlignmentCurves(provenance(start, seed, parameters, _fingerprint([a[0], b[0]])), metric, {line: tuple(points) for line, points in over.items()})
+    return AlignmentCurves(provenance(start, seed, parameters, _fingerprint([a, b])), metric, {line: tuple(points) for line, points in over.items()})
 
-# %% ../../nbs/alignment/01_calibrate.ipynb #b90ee300
+# %% ../../nbs/alignment/01_calibrate.ipynb #06881030
 def _curves_plot(self, ax=None, language="en", over=None):
     "Scores over k, or over n (`over`=\"n\"), with intervals and chance lines."
     over = over or ("k" if self.over["k"] else "n"); check_choice(over, ("k", "n"), "over")
     with fonts(language):
-        ax = new_axes(ax); lines = [("k", "k")] if over == "k" else [("n", "curve_fixed_k"), ("share", "curve_fixed_share")]
-        for colour, (line, word) in zip((COLOURS[0], COLOURS[1]), lines):
+        ax = new_axes(ax); lines = [("k", "alignment_seen")] if over == "k" else [("n", "curve_fixed_k"), ("share", "curve_fixed_share")]
+        for colour, marker, (line, word) in zip(COLOURS, "os", lines):
             if not self.over[line]: continue
-            x, e = [p[0 if over == "n" else 1] for p in self.over[line]], [p[2] for p in self.over[line]]; v = [q.value for q in e]
-            ax.errorbar(x, v, [[q.value-q.low for q in e], [q.high-q.value for q in e]], marker="os"[line == "share"], color=colour, capsize=3, label=say(word, language) if line != "k" else say("alignment_seen", language))
+            x, e = [p[0 if over == "n" else 1] for p in self.over[line]], [p[2] for p in self.over[line]]; v = np.array([q.value for q in e])
+            ax.errorbar(x, v, [v-[q.low for q in e], [q.high for q in e]-v], marker=marker, color=colour, capsize=3, label=say(word, language))
             ax.plot(x, [q.chance for q in e], ls="--", color=colour, marker=".", label=say("chance", language))
-        ax.set_xscale("log"); ax.set_xticks(x, [f"{v:,}" for v in x]); ax.minorticks_off(); ax.set_xlabel(say(f"axis_{over}", language)); ax.set_ylabel(METRICS[self.metric].text("title", language))
-        ax.legend(frameon=False, fontsize=8); ax.spines[["top", "right"]].set_visible(False)
+        ax.set_xscale("log"); ax.set_xticks(x, [f"{v:,}" for v in x]); ax.minorticks_off(); ax.set_xlabel(say(f"axis_{over}", language))
+        ax.set_ylabel(METRICS[self.metric].text("title", language)); ax.legend(frameon=False, fontsize=8); ax.spines[["top", "right"]].set_visible(False)
     return ax
 AlignmentCurves.plot = _curves_plot
