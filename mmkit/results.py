@@ -92,10 +92,10 @@ class Verdict:
 def records_to_separate(
     estimate:Estimate, # an interval that contains the threshold
     threshold:float, # where the decision changes
-)->float: # records, `inf` when no number would do
+)->float: # records, `inf` when it would take more than 800 times as many
     "Twice the records at which an interval shrinking like 1/sqrt(n) would leave the threshold."
     distance, half = abs(estimate.value - threshold), estimate.high - estimate.value if estimate.value < threshold else estimate.value - estimate.low
-    return math.inf if distance < 0.02*half or half == 0 else 2*estimate.n*(half/distance)**2
+    return math.inf if distance < 0.05*half or half == 0 else 2*estimate.n*(half/distance)**2
 
 # %% ../nbs/results.ipynb #ccd75669
 def judge(

@@ -101,6 +101,9 @@ class Supervised:
     def truth(self, r, eta): return _from_triples(r[None], eta)[0]
     def plug_in(self, eta): return self.values(self.observed(), eta)[0]
     def correct(self, plug_in, truth, redraws): return plug_in-(redraws.mean(0)-truth)
+    def least(self, corrected, plug_in, truth, redraws):
+        private = np.isin(self.names, ("unique_a", "unique_b")); squares = plug_in**2-(redraws.mean(0)**2-truth**2)
+        return np.where(private, np.minimum(corrected, np.sqrt(np.maximum(squares, 0))), corrected)
     def spread(self, halves, redraws): return halves.std(0, ddof=1)
     def redraws(self, r, draws, rng): return redraw(self.counts.sum(2), r, draws, rng)
     def unrelated(self, draws, rng): return redraw(self.counts.sum(2), self.counts.sum((0, 1)), draws, rng)
@@ -124,6 +127,7 @@ class SemiSupervised:
     def correct(self, plug_in, truth, redraws):
         moved = truth-(redraws.mean(0)-truth)
         return np.where(np.array(self.names) == "synergy_upper", np.maximum(truth, moved), np.minimum(truth, moved))
+    def least(self, corrected, plug_in, truth, redraws): return corrected
     def spread(self, halves, redraws): return np.maximum(halves.std(0, ddof=1), redraws.std(0, ddof=1))
     def redraws(self, r, draws, rng):
         pairs = rng.multinomial(int(self.n_ab.sum()), (r.sum(2)/r.sum()).ravel(), size=draws).reshape(draws, *self.n_ab.shape).astype(float)
@@ -151,6 +155,7 @@ class Resampled:
     names:tuple; plug_in:np.ndarray; corrected:np.ndarray; spread:np.ndarray; chance:np.ndarray; p_value:np.ndarray
     growth:np.ndarray # variance for each bit, from the half samples
     may_be_zero:tuple = () # names of quantities that a law with half as much explains
+    least:np.ndarray|None = None # values that the low ends start from, if they are not the corrected ones
 
 def growth(
     halves:np.ndarray, # (draws, quantities) bits
@@ -169,7 +174,8 @@ KINKS = (("redundancy", "unique_a", "information_a"), ("redundancy", "unique_b",
 
 def _interval(self):
     "Low and high ends of the 95 % intervals, not yet clipped to what information can be."
-    low, high, at = self.corrected-1.96*self.spread, self.corrected+1.96*self.spread, {q: i for i, q in enumerate(self.names)}
+    least = self.corrected if self.least is None else self.least
+    low, high, at = least-1.96*self.spread, self.corrected+1.96*self.spread, {q: i for i, q in enumerate(self.names)}
     for q in self.may_be_zero: low[at[q]] = min(low[at[q]], 0.)
     for i in (at["unique_a"], at["unique_b"]):
         if low[i] <= 0: high[i] = max(high[i], _highest_near_zero(self.corrected[i], self.growth[i]))
@@ -219,7 +225,7 @@ def resample(
     for i, name in enumerate(resampler.names):
         if name in ("synergy", "beyond_additive"): chance[i], p[i] = (x[i] for x in _null_report(additive, corrected))
         if name == "synergy_upper": chance[i], p[i] = np.nan, np.nan  # a bound on what is possible has no chance level: with unrelated labels nothing can be ruled out
-    return Resampled(resampler.names, plug_in, corrected, spread, chance, p, growth(halves), may_be_zero)
+    return Resampled(resampler.names, plug_in, corrected, spread, chance, p, growth(halves), may_be_zero, resampler.least(corrected, plug_in, truth, additive))
 
 # %% ../../nbs/interactions/03_estimate.ipynb #c7f4b2c5
 register({

@@ -84,11 +84,11 @@ def union_curve(
     "Edges of the lower hull of both curves, and the modality each vertex comes from."
     curve_a, curve_b = cumulate(rows_a), cumulate(rows_b)
     x_end, y_end = curve_a[-1]  # both curves end here but for rounding, which must not let a vertex of b pass the end
-    points = [(0., 0., True)]+[(x, y, True) for x, y in curve_a]+[(min(x, x_end), min(y, y_end), False) for x, y in curve_b[:-1]]
+    points = [(0., 0., True)]+[(x, y, True) for x, y in curve_a]+[(x if x < x_end else x_end, y if y < y_end else y_end, False) for x, y in curve_b[:-1]]
     points.sort()
     edges, owners, x, y = [], [True], 0., 0.
     for x_next, y_next, owner in lower_hull(points)[1:]:
-        u, v = max(x_next-x, 0.), max(y_next-y, 0.)
+        u, v = x_next-x if x_next > x else 0., y_next-y if y_next > y else 0.  # calls of min and max would cost as much as the hull
         if u+v > 0: edges.append((u, v)); owners.append(owner); x, y = x_next, y_next  # vertices that fell together leave no edge
     return edges, owners
 
@@ -140,7 +140,8 @@ def _binary_union(p_ay, p_by):
     (below_a, below_b), (above_a, above_b) = _before(ends[0], owners), (x[::-1] for x in _before(ends[1][::-1], owners[::-1]))
     x_a, e_a = owned_potentials(rows_a, owners, ends, below_a, above_a)
     x_b, e_b = owned_potentials(rows_b, [not o for o in owners], ends, below_b, above_b)
-    worst = math.log((np.exp(x_a) @ np.exp(x_b).T).max())  # 0 up to rounding; subtracting it makes the point feasible
+    e = np.exp(x_a+x_b)
+    worst = math.log((e[:len(x_a)] @ e[len(x_a):].T).max())  # 0 up to rounding; subtracting it makes the point feasible
     return _binary_value(edges), e_a+e_b-worst*float(p_ay.sum())
 
 # %% ../../nbs/interactions/01_pid.ipynb #ae3fdd22
@@ -485,8 +486,8 @@ class Decomposition:
 # %% ../../nbs/interactions/01_pid.ipynb #0c487409
 def _decompose(p, tol=1e-9):
     "Decomposition of a checked table of probabilities."
-    p_ay, p_by = p.sum(1), p.sum(0)
-    h_y, h_a, h_b, h_ab, h_ay, h_by, h_aby = entropies(p_ay.sum(0), p_ay.sum(1), p_by.sum(1), p.sum(2), p_ay, p_by, p)
+    p_ay, p_by, p_ab = np.ones(p.shape[1]) @ p, p.sum(0), p @ np.ones(p.shape[2])  # products: sums over short inner axes take four times as long
+    h_y, h_a, h_b, h_ab, h_ay, h_by, h_aby = entropies(p_ay.sum(0), p_ay.sum(1), p_by.sum(1), p_ab, p_ay, p_by, p)
     info_a, info_b, total = max(0., h_y+h_a-h_ay), max(0., h_y+h_b-h_by), max(0., h_y+h_ab-h_aby)
     union, gap = _union(p_ay, p_by, tol, h_y)
     union = min(max(union, info_a, info_b), max(total, info_a, info_b))  # true of the exact value: I_p is attained in Delta
@@ -515,7 +516,7 @@ def decompose(
     BROJA: arXiv 2302.12247, section 3; union information with a proven gap. Raises `InputError` for negative or non-finite
     entries, a wrong shape, or a label with one class only. Plug-in counts are biased upwards: use `quantify_interactions` for data."""
     p = check_table(p)
-    if np.count_nonzero(p.reshape(-1, p.shape[2]).any(0)) < 2: raise InputError("`p` has one class only, so there is nothing to tell about the label. Count at least two classes.")
+    if np.count_nonzero(p.sum(0).sum(0)) < 2: raise InputError("`p` has one class only, so there is nothing to tell about the label. Count at least two classes.")
     d = _decompose(p, tol)
     if not d.certified: warn_weak(f"The decomposition is certified only to {d.gap:.1e} bits (wanted 1e-7). Merge states of very small mass.")
     return d
