@@ -99,6 +99,7 @@ def _array(
         except ValueError: raise InputError("The rows of a nested list have different lengths. Give every record the same number of features.") from None
     return x
 
+# %% ../../nbs/alignment/00_similarity.ipynb #9e47cb30
 def features(
     x, # (n, d) numbers: array, nested list, tensor or memory map
     name:str="x", # how the user knows the argument
@@ -110,27 +111,30 @@ def features(
     if x.shape[1] == 0: raise InputError(f"`{name}` has no columns (shape {x.shape}). Encode the records first.")
     for i, block in row_blocks(x):
         if np.isfinite(block).all(): continue
-        if x.dtype == np.float16 and np.isinf(block).any(): raise InputError(f"`{name}` has float16 values that overflowed to infinity (first in block of row {i}): half precision ends at 65,504. Store the features as float32.")
+        if x.dtype == np.float16 and (bad := np.isinf(block)).any():
+            raise InputError(f"`{name}` has float16 values that overflowed to infinity (row {i+np.flatnonzero(bad.any(1))[0]} first): half precision ends at 65,504. Store float32.")
         check_array(x, name, ndim=2)
     return x
 
-# %% ../../nbs/alignment/00_similarity.ipynb #9e47cb30
+# %% ../../nbs/alignment/00_similarity.ipynb #d04ad75c
 BLOCK = 2**19  # numbers that are worked on at a time, 2 MiB in float32
 
-def _read(x, i, j):
-    "Rows i to j; pages of a memory map are given back after use, so that reading a file does not fill the memory."
+# %% ../../nbs/alignment/00_similarity.ipynb #4b08112f
+def _read(x, rows):
+    "Some rows (a slice or row numbers); pages of a memory map are given back after use, so that reading a file does not fill the memory."
     pages = getattr(x, "_mmap", None)
-    if pages is None or not hasattr(pages, "madvise"): return np.asarray(x[i:j])
-    rows = np.array(x[i:j]); pages.madvise(mmap.MADV_DONTNEED)
-    return rows
+    if pages is None or not hasattr(pages, "madvise"): return np.asarray(x[rows])
+    found = np.array(x[rows]); pages.madvise(mmap.MADV_DONTNEED)
+    return found
 
+# %% ../../nbs/alignment/00_similarity.ipynb #4b7d6663
 def row_blocks(
     x, # (n, d)
     numbers:int=BLOCK, # numbers in one block
 ):
     "Pairs (first row, rows)."
     step = max(1, numbers//max(1, x.shape[1]))
-    for i in range(0, len(x), step): yield i, _read(x, i, i+step)
+    for i in range(0, len(x), step): yield i, _read(x, slice(i, i+step))
 
 # %% ../../nbs/alignment/00_similarity.ipynb #b2bbacd9
 def unit_rows(
@@ -153,11 +157,13 @@ def unit_rows(
 # %% ../../nbs/alignment/00_similarity.ipynb #2053bbc7
 TILE, SPARE, LAST = 512, 4, 0xFFFFFFFF  # side of a tile; candidates kept beyond k; largest row number
 
+# %% ../../nbs/alignment/00_similarity.ipynb #a8ff0092
 def _keys(cosine, row):
     "One int64 for each candidate: it grows with the float32 cosine and, for equal cosines, as the row number falls."
     bits = cosine.view(np.int32); bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     return (bits.astype(np.int64) << 32) | (LAST-row)
 
+# %% ../../nbs/alignment/00_similarity.ipynb #d54f6136
 def _unkey(keys):
     "Cosines and row numbers."
     bits = (keys >> 32).astype(np.int32)
@@ -175,6 +181,7 @@ def _place(best, worst, row, new):
     table.sort(1)
     best[who] = table[:, -kept:]; worst[who] = _unkey(best[who, 0])[0]
 
+# %% ../../nbs/alignment/00_similarity.ipynb #7c297e7a
 def _offer(best, worst, s, first, fresh=False):
     "Offer the tile `s` of cosines, whose columns are the rows from `first`, to the rows on its left."
     kept, width = best.shape[1], s.shape[1]
@@ -225,13 +232,16 @@ def _candidates(u, kept, progress=None):
 # %% ../../nbs/alignment/00_similarity.ipynb #93e5b122
 DECIMALS = 12  # cosines equal to that many decimals are ties
 
+# %% ../../nbs/alignment/00_similarity.ipynb #e73be2ae
 def _bound(d): return (2+6*math.sqrt(d))*2.**-24  # error of a float32 cosine of `d` columns
 
+# %% ../../nbs/alignment/00_similarity.ipynb #7612468b
 def _first_copies(x):
     "For every row the first row with the same numbers."
     seen = {}
     return np.fromiter((seen.setdefault(hashlib.blake2b((row+0.).tobytes(), digest_size=16).digest(), i+j) for i, block in row_blocks(x) for j, row in enumerate(block)), np.int64, len(x))
 
+# %% ../../nbs/alignment/00_similarity.ipynb #b9959907
 def _largest(s, k):
     "Columns of the `k` largest of every row of `s`, falling; ties by column."
     edge = -np.partition(-s, k-1, axis=1)[:, k-1, None]
@@ -246,6 +256,7 @@ def _rows64(block, normalize):
     block = np.asarray(block).astype(np.float64)
     return unit_rows(block) if normalize else block
 
+# %% ../../nbs/alignment/00_similarity.ipynb #4c127328
 def pair_similarities(
     x:np.ndarray, # (n, d) features
     i:np.ndarray, # (m,) row numbers
@@ -255,7 +266,7 @@ def pair_similarities(
     "Similarity of row i to row j, pair by pair."
     out, step = np.empty(len(i)), max(1, BLOCK//x.shape[1])
     for m in range(0, len(i), step):
-        p, q = _rows64(x[i[m:m+step]], normalize), _rows64(x[j[m:m+step]], normalize)
+        p, q = (_rows64(_read(x, rows[m:m+step]), normalize) for rows in (i, j))
         out[m:m+step] = np.einsum("ij,ij->i", p, q)
     return out
 
@@ -264,7 +275,7 @@ def _whole_rows(x, rows, k, scale=None):
     "Neighbours of `rows` from all similarities in float64."
     out = np.empty((len(rows), k), np.int32); copies, step = _first_copies(x), max(16, 2**21//len(x))
     for i in range(0, len(rows), step):
-        who = rows[i:i+step]; y = _rows64(x[who], scale is None); s = np.empty((len(who), len(x)))
+        who = rows[i:i+step]; y = _rows64(_read(x, who), scale is None); s = np.empty((len(who), len(x)))
         for j, block in row_blocks(x): s[:, j:j+len(block)] = y@_rows64(block, scale is None).T
         s = _rounded(s, who, scale)[:, copies]; s[np.arange(len(who)), who] = -np.inf
         out[i:i+step] = _largest(s, k)
@@ -284,6 +295,7 @@ def _settle(x, rows, keys, k, scale=None):
     if (whole := np.flatnonzero(unsure)).size: near[whole] = _whole_rows(x, rows[whole], k, scale)
     return near
 
+# %% ../../nbs/alignment/00_similarity.ipynb #e5f302ac
 def _in_order(x, rows, cosine, near, close, scale):
     "Candidates sorted again, after those that are close to the one before or behind have been computed in float64."
     s = cosine.astype(np.float64)*(1. if scale is None else scale.max()/scale[rows, None]); who, where = np.nonzero(np.pad(close, ((0, 0), (0, 1))) | np.pad(close, ((0, 0), (1, 0))))
@@ -299,21 +311,23 @@ def _prepared(x, normalize, name="x"):
         for i, block in row_blocks(x): u[i:i+len(block)] = unit_rows(block, name, np.float32 if x.dtype == np.float16 else None, i)
         return u, scale
     lengths = np.concatenate([_lengths(block) for _, block in row_blocks(x)]); largest = lengths.max()
-    if largest > 1e150: raise InputError(f"`{name}` has rows of length {largest:.0e}, too long to multiply. Divide the features by their standard deviation.")
+    if largest > 1e150: raise InputError(f"`{name}` has rows of length {largest:.0e}, too long to multiply. Divide by the standard deviation.")
     for i, block in row_blocks(x): u[i:i+len(block)] = block.astype(np.float64)/(largest or 1)
     return u, np.where(lengths > 0, lengths, 1.)*(largest or 1)
 
+# %% ../../nbs/alignment/00_similarity.ipynb #776bdc6d
 def _lengths(block):
     top = np.abs(block).max(1).astype(np.float64); top[top == 0] = 1
     return top*np.linalg.norm(block/top[:, None], axis=1)
 
+# %% ../../nbs/alignment/00_similarity.ipynb #8988a504
 def check_k(k, n, metric="mutual_knn"):
     "`k` as a whole number that `n` records allow."
     k = check_number(k, "k", METRICS[metric].least_k, integer=True)
     if k >= n: raise InputError(f"`k` is {k}, but each of the {n} records has only {n-1} others. Choose k ≤ {n-1}, or use more records.")
     return k
 
-# %% ../../nbs/alignment/00_similarity.ipynb #776bdc6d
+# %% ../../nbs/alignment/00_similarity.ipynb #e9b34d10
 def neighbours(
     x, # (n, d) features, one record per row
     k:int=10, # neighbours of each record, 1 <= k < n
@@ -324,8 +338,8 @@ def neighbours(
 )->np.ndarray: # (n, k) int32 row numbers, nearest first
     """The `k` rows with the largest cosine to every row, itself excluded; equal cosines (to 12 decimals) in order of row number. Exact: see the rule above.
 
-    Never holds n² numbers: one copy of the features in float32 and tiles of 512 by 512. Raises `InputError` for rows of zeros, rows that are all the same, k >= n and values that are not finite numbers;
-    warns with `WeakInputWarning` when many rows are copies, since their order is then a convention."""
+    Never holds n² numbers: one copy of the features in float32 and tiles of 512 by 512. Raises `InputError` for rows of zeros, rows that are all
+    the same, k >= n and values that are not finite; warns (`WeakInputWarning`) when many rows are copies, since their order is then a convention."""
     x = features(x, name); n = len(x); k = check_k(k, n)
     u, scale = _prepared(x, normalize, name)
     _refuse_constant(u, name)
@@ -334,17 +348,20 @@ def neighbours(
     if normalize: _warn_copies(x, _unkey(keys[:, 0])[0], found[:, 0], name)
     return found
 
-# %% ../../nbs/alignment/00_similarity.ipynb #8988a504
+# %% ../../nbs/alignment/00_similarity.ipynb #49da9128
 def _refuse_constant(u, name):
     "Refuse rows that all point the same way."
-    if all(np.abs(block-u[0]).max() <= 1e-6 for _, block in row_blocks(u, 2**14)): raise InputError(f"All {len(u)} rows of `{name}` are the same, or point the same way, so that no row is nearer than another. Check the encoder.")
+    if all(np.abs(block-u[0]).max() <= 1e-6 for _, block in row_blocks(u, 2**14)):
+        raise InputError(f"All {len(u)} rows of `{name}` are the same, or point the same way, so that no row is nearer than another. Check the encoder.")
 
+# %% ../../nbs/alignment/00_similarity.ipynb #0eb64cbc
 def _warn_copies(x, cosine, nearest, name, most=.1):
     "Say so when more than a tenth of the rows have a copy."
     rows = np.flatnonzero(cosine >= 1-_bound(x.shape[1]))
     if rows.size <= most*len(x): return
     copies = int((pair_similarities(x, rows, nearest[rows]) >= 1-10.**-DECIMALS).sum())
-    if copies > most*len(x): warn_weak(f"{copies} of the {len(x)} rows of `{name}` have a copy. The order of their neighbours is decided by row number, which can look like agreement. Drop the copies first.")
+    if copies > most*len(x):
+        warn_weak(f"{copies} of the {len(x)} rows of `{name}` have a copy. Their order is decided by row number, which can look like agreement. Drop the copies first.")
 
 # %% ../../nbs/alignment/00_similarity.ipynb #ef0b3ff2
 def shared(
@@ -355,6 +372,7 @@ def shared(
     both = np.sort(np.concatenate([near_a, near_b], 1), 1)
     return (both[:, 1:] == both[:, :-1]).sum(1)
 
+# %% ../../nbs/alignment/00_similarity.ipynb #d946bd82
 def leads_back(near_a, near_b):
     "1 for each record that some neighbour in `near_b` counts among its own in `near_a`, else 0."
     me = np.arange(len(near_a))[:, None]; back = np.zeros(len(near_a), bool)
@@ -370,6 +388,7 @@ def common_order(near_a, near_b):
         np.maximum.accumulate(best, axis=1, out=best)
     return best[:, -1]
 
+# %% ../../nbs/alignment/00_similarity.ipynb #f82c51e6
 def edit_distance(near_a, near_b):
     "(n,) Levenshtein distance of the two lists of each record, unit costs."
     n, k = near_a.shape; step = np.arange(k+1, dtype=np.int32); cost = np.tile(step, (n, 1))
@@ -388,6 +407,7 @@ class SparseSimilarities:
     def columns(self): return np.bincount(self.codes % self.n, self.values, self.n)
     def only(self, codes): return SparseSimilarities(self.n, codes, self.values[np.searchsorted(self.codes, codes)])
 
+# %% ../../nbs/alignment/00_similarity.ipynb #2b940ea2
 def sparse_similarities(x, near, normalize=True, itself=False):
     "Similarities of each row to its neighbours; with `itself`, the row competes for a place among them."
     n, k = near.shape; i = np.arange(n)[:, None]
@@ -414,7 +434,9 @@ def _sparse_cka(p, q, own_p, own_q, biased):
 # %% ../../nbs/alignment/00_similarity.ipynb #5aaae1fb
 def _ratio(ab, aa, bb):
     "`ab` relative to the geometric mean of `aa` and `bb`, with the constant of the definition."
-    if aa <= 0 or bb <= 0: warn_weak("The score is undefined (NaN): similarities of one side do not depend on themselves beyond chance. Use more records, or a larger k."); return math.nan
+    if aa <= 0 or bb <= 0:
+        warn_weak("The score is undefined (NaN): similarities of one side do not depend on themselves beyond chance. Use more records, or a larger k.")
+        return math.nan
     root = math.sqrt(aa)*math.sqrt(bb)
     if root < 1e-4: warn_weak(f"The constant 1e-6 in the definition of this score lowers it by {100e-6/(root+1e-6):.1g} %: the similarities vary little.")
     return ab/(root+1e-6)
@@ -427,6 +449,7 @@ _BY_LISTS = {
     "edit_distance_knn": lambda a, b: 1-edit_distance(a, b).mean()/a.shape[1],
 }
 
+# %% ../../nbs/alignment/00_similarity.ipynb #f903f48e
 def neighbour_score(
     near_a:np.ndarray, # (n, k) lists of `neighbours`
     near_b:np.ndarray, # (n, k) lists of the other side
@@ -438,12 +461,14 @@ def neighbour_score(
 # %% ../../nbs/alignment/00_similarity.ipynb #54a1fc69
 ROWS = 4096  # rows that are worked on and summed in the precision of the features; sums of blocks are float64
 
+# %% ../../nbs/alignment/00_similarity.ipynb #b62eaee2
 class Centred:
     "One side of a feature score: rows of length one, columns centred, and what all its pairs need."
     def __init__(self, x, normalize=True, name="x", keep=2**28):
         self.x, self.normalize, self.name, self.kept = x, normalize, name, None
         self.n, self.d = x.shape; self.dtype = np.float32 if normalize and x.dtype != np.float64 else np.float64
-        if not normalize and np.abs(x).max() > 1e75: raise InputError(f"`{name}` holds numbers up to {np.abs(x).max():.0e}, too large to square twice. Divide the features by their standard deviation.")
+        if not normalize and (top := np.abs(x).max()) > 1e75:
+            raise InputError(f"`{name}` holds numbers up to {top:.0e}, too large to square twice. Divide the features by their standard deviation.")
         self.mean = sum(self._rows(i).sum(0, dtype=np.float64) for i in range(0, self.n, ROWS))/self.n
         if x.size*np.dtype(self.dtype).itemsize <= keep: self.kept = np.concatenate(list(self.blocks()))
         parts = [(np.einsum("ij,ij->i", r, r), r@self.mean.astype(self.dtype)) for r in self.blocks()]
@@ -451,16 +476,18 @@ class Centred:
         if self.norms.sum() <= 1e-12*(self.norms.sum()+self.n*(self.mean@self.mean)):
             raise InputError(f"`{name}` has no variance: all {self.n} rows are the same, or point the same way. Check the encoder.")
 
-# %% ../../nbs/alignment/00_similarity.ipynb #b62eaee2
+# %% ../../nbs/alignment/00_similarity.ipynb #2246a97a
 def _centred_rows(self, i):
     "`ROWS` rows from row i, of length one if asked for, not yet centred."
-    rows = _read(self.x, i, i+ROWS)
+    rows = _read(self.x, slice(i, i+ROWS))
     return unit_rows(rows, self.name, self.dtype, i) if self.normalize else rows.astype(self.dtype)
 
+# %% ../../nbs/alignment/00_similarity.ipynb #e6d44157
 def _centred_blocks(self):
     "Centred rows, `ROWS` at a time; kept in memory unless they need more than a quarter gigabyte."
     for i in range(0, self.n, ROWS): yield self._rows(i)-self.mean.astype(self.dtype) if self.kept is None else self.kept[i:i+ROWS]
 
+# %% ../../nbs/alignment/00_similarity.ipynb #5476281c
 def _centred_array(self): return np.concatenate(list(self.blocks())) if self.kept is None else self.kept
 
 Centred._rows, Centred.blocks, Centred.array = _centred_rows, _centred_blocks, property(_centred_array)
@@ -490,6 +517,7 @@ def tile_sums(
         if progress: progress(done+1, len(pairs), "tiles")
     return sums, rows
 
+# %% ../../nbs/alignment/00_similarity.ipynb #f3bae697
 def _tile_parts(sides, arrays, i, j, gaussian):
     "Sums of one tile: products of layers, over its rows, over its columns."
     z = _tile(sides, arrays, i, j, gaussian)
@@ -497,6 +525,7 @@ def _tile_parts(sides, arrays, i, j, gaussian):
     flat = z.reshape(len(z), -1)
     return (1 if i == j else 2)*(flat@flat.T), z.sum(2), z.sum(1)
 
+# %% ../../nbs/alignment/00_similarity.ipynb #f0c8c51f
 def _tile(sides, arrays, i, j, gaussian):
     "Similarities of rows i and j in every layer, (L, rows, rows) float64."
     z = np.stack([x[i]@x[j].T for x in arrays]).astype(np.float64, copy=False)
@@ -528,11 +557,13 @@ def unbiased_hsic(f, a, b):
     n = len(a)
     return (f-n/(n-2)*(a@b)+a.sum()*b.sum()/((n-1)*(n-2)))/(n*(n-3))
 
+# %% ../../nbs/alignment/00_similarity.ipynb #7778a749
 def _off_diagonal(f, x, y):
     "Covariance, times the number of pairs, of the similarities of two sides outside the diagonal."
     n = x.n
     return f+2*n*(x.lean@y.lean)-(x.norms+2*x.lean)@(y.norms+2*y.lean)-x.norms.sum()*y.norms.sum()/(n*(n-1))
 
+# %% ../../nbs/alignment/00_similarity.ipynb #efbffe2a
 def _from_products(sides_a, sides_b, metric, progress=None):
     "CKA, unbiased CKA or RSA of all pairs of layers."
     f, own_a, own_b = squared_products(sides_a, sides_b, progress)
@@ -541,6 +572,7 @@ def _from_products(sides_a, sides_b, metric, progress=None):
     own_a, own_b = [part(v, s, s) for v, s in zip(own_a, sides_a)], [part(v, s, s) for v, s in zip(own_b, sides_b)]
     return np.array([[_quotient(metric, part(f[i, j], x, y), own_a[i], own_b[j]) for j, y in enumerate(sides_b)] for i, x in enumerate(sides_a)])
 
+# %% ../../nbs/alignment/00_similarity.ipynb #5ff65121
 def _quotient(metric, ab, aa, bb):
     if metric != "rsa": return _ratio(ab, aa, bb)
     if aa <= 0 or bb <= 0: raise InputError("RSA is undefined: all pairs of records are equally similar on one side.")
@@ -559,6 +591,7 @@ def _compact(side):
     "Coordinates with the same products of rows, at most n of them."
     return side.array.astype(np.float64) if side.d <= side.n else np.linalg.qr(side.array.T.astype(np.float64), mode="r").T
 
+# %% ../../nbs/alignment/00_similarity.ipynb #0cc700ea
 def main_directions(
     side:Centred, # one side
     most:int=DIRECTIONS, # how many
@@ -585,12 +618,14 @@ def _from_directions(sides_a, sides_b, metric, progress=None):
 # %% ../../nbs/alignment/00_similarity.ipynb #7cef7c32
 def _layers(layers, name):
     "A list of feature tables with their names."
-    if isinstance(layers, dict): return [features(x, f"{name}[{key!r}]") for key, x in layers.items()], [f"{name}[{key!r}]" for key in layers]
-    if not isinstance(layers, (list, tuple)) and getattr(layers, "ndim", 3) != 3: raise InputError(f"`{name}` has {layers.ndim} dimensions, but a list of layers was expected, each (records, features). For a single layer call similarity, or pass [{name}].")
-    names = [f"{name}[{i}]" for i in range(len(layers))]
+    if not isinstance(layers, (dict, list, tuple)) and getattr(layers, "ndim", 3) != 3:
+        raise InputError(f"`{name}` has {layers.ndim} dimensions, but a list of layers was expected, each (records, features). For one layer pass [{name}].")
+    names = [f"{name}[{key!r}]" for key in (layers if isinstance(layers, dict) else range(len(layers)))]
+    layers = layers.values() if isinstance(layers, dict) else layers
     if not names: raise InputError(f"`{name}` is empty. Give at least one layer.")
     return [features(x, n) for x, n in zip(layers, names)], names
 
+# %% ../../nbs/alignment/00_similarity.ipynb #a178ee50
 def _check(layers, names, metric, k):
     "Rows that fit together and suffice for the score."
     m = METRICS[check_choice(metric, METRICS, "metric")]; n = len(layers[0])
@@ -599,7 +634,7 @@ def _check(layers, names, metric, k):
     if n < m.least_n: raise InputError(f"`{metric}` needs at least {m.least_n} records, but there are {n}. Use more records.")
     return m, k
 
-# %% ../../nbs/alignment/00_similarity.ipynb #a178ee50
+# %% ../../nbs/alignment/00_similarity.ipynb #eaf4a013
 def _by_neighbours(layers_a, layers_b, names, metric, k, normalize, progress):
     "Neighbour scores of all pairs of layers."
     every = [*layers_a, *layers_b]
@@ -610,6 +645,7 @@ def _by_neighbours(layers_a, layers_b, names, metric, k, normalize, progress):
     p = [sparse_similarities(x, v, normalize, biased) for x, v in zip(every, near)]; own = [_sparse_hsic(s, s, biased) for s in p]
     return np.array([[_sparse_cka(p[i], p[j], own[i], own[j], biased) for j in range(m, len(p))] for i in range(m)])
 
+# %% ../../nbs/alignment/00_similarity.ipynb #69cc7bd2
 def _grid(layers_a, layers_b, names, metric, k, normalize, progress):
     m, k = _check([*layers_a, *layers_b], names, metric, k)
     if m.kind == "neighbours": return _by_neighbours(layers_a, layers_b, names, metric, k, normalize, progress)
@@ -617,7 +653,7 @@ def _grid(layers_a, layers_b, names, metric, k, normalize, progress):
     way = _from_gaussian if "rbf" in metric else _from_directions if metric in ("svcca", "procrustes") else _from_products
     return way(sides[:cut], sides[cut:], metric, progress)
 
-# %% ../../nbs/alignment/00_similarity.ipynb #eaf4a013
+# %% ../../nbs/alignment/00_similarity.ipynb #dbb2422e
 def similarity(
     x_a, # (n, d_a) features of one model, one record per row
     x_b, # (n, d_b) features of the other, same records in the same order
@@ -629,11 +665,13 @@ def similarity(
 )->float: # higher = more alike; range and chance in `METRICS[metric]`
     """How alike two sets of features of the same records are.
 
-    Definitions: Huh et al., ICML 2024 (neighbour scores, CKNNA, SVCCA); Kornblith et al., ICML 2019, and Song et al., JMLR 2012 (CKA); Ding et al., NeurIPS 2021 (Procrustes); Kriegeskorte et al. 2008 (RSA). Raises `InputError` for unequal
-    numbers of rows, values that are not finite, rows of zeros, rows without variance, k >= n, fewer records than the metric needs and unknown names."""
+    Definitions: Huh et al., ICML 2024 (neighbour scores, CKNNA, SVCCA); Kornblith et al., ICML 2019, and Song et al., JMLR 2012 (CKA); Ding et al.,
+    NeurIPS 2021 (Procrustes); Kriegeskorte et al. 2008 (RSA). Raises `InputError` for unequal numbers of rows, values that are not finite, rows of zeros,
+    rows without variance, k >= n, fewer records than the metric needs and unknown names."""
     a, b = features(x_a, "x_a"), features(x_b, "x_b")
     return float(_grid([a], [b], ["x_a", "x_b"], metric, k, normalize, progress)[0, 0])
 
+# %% ../../nbs/alignment/00_similarity.ipynb #1a66a410
 def similarity_grid(
     layers_a, # layers of one model, each (n, d): a list, a dict or a (L, n, d) array; widths may differ
     layers_b, # layers of the other model, same records
@@ -653,6 +691,7 @@ def _ask(query, rows, block, j, best, worst):
     s = query@block.T; own = np.flatnonzero((rows >= j) & (rows < j+len(block))); s[own, rows[own]-j] = -np.inf
     _offer(best, worst, s, j, fresh=j == 0)
 
+# %% ../../nbs/alignment/00_similarity.ipynb #835dc532
 def neighbours_of(
     rows, # (q,) row numbers to find the neighbours of
     x, # (n, d) all rows: array or memory map
@@ -663,10 +702,10 @@ def neighbours_of(
 )->np.ndarray: # (q, k) int32 row numbers, nearest first
     "What `neighbours` would say about some of the rows, without the others; same rule, same errors."
     x, rows = features(x, name), np.asarray(rows); n = len(x); k = check_k(k, n); kept = min(k+8*SPARE, n-1)
-    query, step = unit_rows(x[rows], name).astype(np.float32, copy=False), max(512, BLOCK//x.shape[1])
+    query, step = unit_rows(_read(x, rows), name).astype(np.float32, copy=False), max(512, BLOCK//x.shape[1])
     best, worst = np.full((len(rows), kept), EMPTY), np.full(len(rows), -np.inf, np.float32); parts = [slice(i, i+TILE) for i in range(0, len(rows), TILE)]
     for j in range(0, n, step):
-        block = unit_rows(_read(x, j, j+step), name, first=j).astype(np.float32, copy=False)
+        block = unit_rows(_read(x, slice(j, j+step)), name, first=j).astype(np.float32, copy=False)
         for _ in in_parallel(lambda part: _ask(query[part], rows[part], block, j, best[part], worst[part]), parts): pass
         if progress: progress(min(j+step, n), n, name)
     return _settle(x, rows, best[:, ::-1], k)
@@ -712,8 +751,10 @@ def _sampled(y, n):
 # %% ../../nbs/alignment/00_similarity.ipynb #00dfaf34
 PROBES = 32  # cells that a query looks into
 
+# %% ../../nbs/alignment/00_similarity.ipynb #0c3bf5ba
 def _cells(n): return max(1, int(2*math.sqrt(n)))
 
+# %% ../../nbs/alignment/00_similarity.ipynb #8076cc47
 def index_worth(
     n:int, # rows in the set
     more:int, # records to search
@@ -721,18 +762,20 @@ def index_worth(
     "Building costs about `2*cells` exact queries; a query then looks into `PROBES` of the cells."
     return importlib.util.find_spec("faiss") is not None and more*(1-PROBES/_cells(n)) > 3*_cells(n)
 
+# %% ../../nbs/alignment/00_similarity.ipynb #193cfce5
 def index_neighbours(rows, x, k, *, name="x", seed=0, progress=None):
     "Neighbours of some rows by a FAISS index of cells, half precision inside; missing ones are negative numbers."
     import faiss
     n, d = x.shape; cells = _cells(n); some = np.sort(np.random.default_rng(seed).choice(n, min(n, 40*cells), replace=False))
     index = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(d), d, cells, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     index.cp.niter, index.cp.seed, index.nprobe = 10, seed, PROBES
-    index.train(np.ascontiguousarray(unit_rows(x[some], name).astype(np.float32)))
+    index.train(np.ascontiguousarray(unit_rows(_read(x, some), name).astype(np.float32)))
     for i, block in row_blocks(x, 2**23):
         index.add(np.ascontiguousarray(unit_rows(block, name, first=i).astype(np.float32)))
         if progress: progress(i+len(block), n, f"index of {name}")
-    return _without_self(index.search(np.ascontiguousarray(unit_rows(x[rows], name).astype(np.float32)), k+1)[1], rows, k)
+    return _without_self(index.search(np.ascontiguousarray(unit_rows(_read(x, rows), name).astype(np.float32)), k+1)[1], rows, k)
 
+# %% ../../nbs/alignment/00_similarity.ipynb #5dc8b227
 def _without_self(near, rows, k):
     "The first `k` that are not the query itself."
     own = near == rows[:, None]; own[~own.any(1), -1] = True
@@ -761,18 +804,25 @@ def similarity_sample(
 )->SampledSimilarity: # an estimate of `similarity(x_a, x_b, metric, k)` with its 95 % interval
     """The neighbour score of a set that is too large for all pairs: exact for a random draw of records against the full set, with the error of sampling.
 
-    Each side is read in blocks, at most a few hundred MB at a time. Scores of "features" kind need no sampling: `similarity` reads blocks, too. Raises `InputError` like `similarity`, and for metrics that are not means over
-    the lists of single records."""
-    began = time.perf_counter(); a, b = features(x_a, "x_a"), features(x_b, "x_b"); check_choice(metric, METRICS, "metric")
-    if metric not in ROW_SCORES: raise InputError(f"`{metric}` cannot be sampled record by record. "+("Call similarity: it reads the features in blocks." if METRICS[metric].kind == "features" else f"Choose one of {', '.join(ROW_SCORES)}."))
-    _check([a, b], ("x_a", "x_b"), metric, k); n = len(a)
-    queries, more = min(check_number(queries, "queries", 2, integer=True), n), check_number(more, "more", 0, integer=True); more = min(more, n-queries)
-    indexed = more > 0 and index_worth(n, more)
-    if more and not indexed: queries, more = queries+more, 0
-    draw = np.random.default_rng(seed).choice(n, queries+more, replace=False); draw[:queries].sort(); score, unit = ROW_SCORES[metric][0], ROW_SCORES[metric][1](k)
+    Each side is read in blocks. Scores of "features" kind need no sampling: `similarity` reads blocks, too. Raises `InputError` like `similarity`,
+    and for metrics that are not means over the lists of single records."""
+    began = time.perf_counter(); a, b = features(x_a, "x_a"), features(x_b, "x_b"); _can_be_sampled(metric); _check([a, b], ("x_a", "x_b"), metric, k)
+    n, score, unit = len(a), ROW_SCORES[metric][0], ROW_SCORES[metric][1](k); queries = min(check_number(queries, "queries", 2, integer=True), n)
+    more = min(check_number(more, "more", 0, integer=True), n-queries); indexed = more > 0 and index_worth(n, more)
+    if not indexed: queries, more = queries+more, 0
+    draw = np.random.default_rng(seed).choice(n, queries+more, replace=False); draw[:queries].sort()
     near = [neighbours_of(draw[:queries], x, k, name=name, progress=progress) for x, name in ((a, "x_a"), (b, "x_b"))]
-    y = score(*near); recall = (None, None)
-    value, error, low, high = _sampled(y, n)
-    if indexed: value, error, *recall = _two_phases(y, near, draw, a, b, k, score, seed, progress); low, high = _wilson(min(max(value, 0.), 1.), error, queries)
+    y = score(*near); recall = (None, None); value, error, low, high = _sampled(y, n)
+    if indexed:
+        value, error, *recall = _two_phases(y, near, draw, a, b, k, score, seed, progress)
+        low, high = _wilson(min(max(value, 0.), 1.), error, queries)
     chance = METRICS[metric].chance_of; chance = chance(n, k, a.shape[1], b.shape[1]) if chance else math.nan
-    return SampledSimilarity(Estimate(float(unit*value), float(unit*low), float(unit*high), chance, queries+more), float(unit*error), metric, k, n, queries, more, *recall, seed, round(time.perf_counter()-began, 2))
+    estimate = Estimate(*(float(unit*v) for v in (value, low, high)), chance, queries+more)
+    return SampledSimilarity(estimate, float(unit*error), metric, k, n, queries, more, *recall, seed, round(time.perf_counter()-began, 2))
+
+# %% ../../nbs/alignment/00_similarity.ipynb #1fc1ac59
+def _can_be_sampled(metric):
+    "Is the score a mean over single records?"
+    if check_choice(metric, METRICS, "metric") in ROW_SCORES: return
+    way = "Call similarity: it reads the features in blocks." if METRICS[metric].kind == "features" else f"Choose one of {', '.join(ROW_SCORES)}."
+    raise InputError(f"`{metric}` cannot be sampled record by record. {way}")
