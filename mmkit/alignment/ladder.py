@@ -310,7 +310,7 @@ LadderResult.points = _ladder_points
 def _ladder_plot(self, ax=None, language="en"):
     "Alignment over strength, one colour and marker for each target."
     with fonts(language):
-        ax = new_axes(ax, (7.2, 4.2)); x = np.array([e.value for e in self.performance]); order = np.argsort(x); ends = lambda es: np.array([[e.value-e.low, e.high-e.value] for e in es]).T
+        ax = new_axes(ax, (7.2, 4.6)); x = np.array([e.value for e in self.performance]); order = np.argsort(x); ends = lambda es: np.array([[e.value-e.low, e.high-e.value] for e in es]).T
         for j, t in enumerate(self.targets):
             es = [row[j] for row in self.observed]; y = np.array([e.value for e in es]); colour = COLOURS[j % 8]
             ax.errorbar(x, y, ends(es), ends(self.performance), fmt="osv^D<>p"[j % 8], color=colour, ms=5, capsize=2, lw=1, label=t); ax.plot(x[order], y[order], ":", color=colour, lw=1)
@@ -318,7 +318,7 @@ def _ladder_plot(self, ax=None, language="en"):
         for at, i in enumerate(order):
             ax.annotate(self.rungs[i], (x[i], high[i]), xytext=((at+.3)/len(x), 1.02), textcoords="axes fraction", rotation=30, fontsize=8, ha="left", va="bottom", arrowprops=dict(arrowstyle="-", lw=.5, color="grey"))
         ax.set_xlabel(say(f"strength_{self.strength_kind}", language)); ax.set_ylabel(METRICS[self.metric].text("title", language)); ax.spines[["top", "right"]].set_visible(False)
-        ax.margins(x=.08); ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper left", bbox_to_anchor=(0, -.16))
+        ax.margins(x=.08); ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper left", bbox_to_anchor=(0, -.14))
     return ax
 LadderResult.plot = _ladder_plot
 
@@ -406,8 +406,8 @@ def alignment_ladder(
     (x, rung), (z, targets) = _named(rungs, "rungs"), _named(target, "target"); n = len(x[0])
     if len(x) < FEWEST_RUNGS: raise InputError(f"The ladder has {len(x)} rungs, but at least {FEWEST_RUNGS} encoders are needed to correlate anything. Two encoders are compared by measure_alignment.")
     if n < FEWEST_ROWS: raise InputError(f"There are {n} records, but at least {FEWEST_ROWS} are needed before a comparison with chance means anything. Collect more first.")
-    if len(x) < FEW_RUNGS: warn_weak(say("note_few_rungs", n=len(x)).capitalize()+". Add encoders, for example cuts of one network.")
     ready = prepared(x, z, [f"rungs[{r}]" for r in rung]+[f"target[{t}]" for t in targets], metric, k, normalize, seed); strength = _strength(x, rung, labels, kpi, folds, seed)
     scores, again = relabelled_scores(ready, np.vstack([np.arange(n, dtype=np.int32), relabellings(n, n_null, seed=seed)]), progress); deviations = score_deviations(ready, scores[0], again)
+    if len(x) < FEW_RUNGS: warn_weak(say("note_few_rungs", n=len(x)).capitalize()+". Add encoders, for example cuts of one network.")
     parameters = dict(metric=metric, k=k, n_null=n_null, alpha=alpha, folds=folds, normalize=normalize, strength=strength.kind)
     return _assemble(strength, scores[0], scores[1:], deviations, (provenance(start, seed, parameters, _fingerprint([*x, *z])), *names, rung, targets), metric, k, alpha, seed)

