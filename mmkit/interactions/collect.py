@@ -332,7 +332,7 @@ def bracket(
     except InputError: return 0., 1., "bounds_nothing"
     q, h = r.quantities, r.label_entropy
     least = max(q["information_a"].low, q["information_b"].low)+q["synergy_lower"].low
-    most = sum(q[u].high for u in ("redundancy", "unique_a", "unique_b", "synergy_upper"))
+    most = min(q["information_a"].high+q["unique_b"].high, q["information_b"].high+q["unique_a"].high)+q["synergy_upper"].high
     return accuracy_bounds(min(least, h), h, r.n_classes).low, accuracy_bounds(min(most, h), h, r.n_classes).high, "bounds_pairs"
 
 # %% ../../nbs/interactions/07_collect.ipynb #f28595b2
