@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['MOST', 'FOLDS', 'QUESTIONS', 'STATE', 'bundled_records', 'file_records', 'Sides', 'alignment_records', 'Baselines',
-           'baselines', 'alignment_policy', 'questions', 'sign_of', 'do_keys', 'what_to_do', 'phrase', 'phrases',
-           'kind_word', 'answer', 'baseline_rows', 'in_words', 'meeting', 'subheading', 'nearest_worlds', 'methods',
-           'search_note', 'search_figure', 'ladder_note', 'ladder_figure', 'ladder_numbers', 'saved']
+           'baselines', 'alignment_policy', 'prices', 'trial_methods', 'questions', 'do_keys', 'what_to_do', 'phrase',
+           'phrases', 'kind_word', 'answer', 'baseline_rows', 'in_words', 'meeting', 'subheading', 'nearest_worlds',
+           'methods', 'search_note', 'search_figure', 'trial_note', 'trial_figure', 'ladder_note', 'ladder_figure',
+           'ladder_numbers', 'saved']
 
 # %% ../../nbs/poc/04_alignment.ipynb #2e53910f
 from dataclasses import dataclass
 import numpy as np
 from ..alignment.calibrate import AlignmentPolicy
+from ..alignment.explicit import METHODS, AlignmentCosts
 from ..alignment.ladder import FEWEST_RUNGS, LadderPolicy, accuracy_strength, emoji_encoders, explained_strength, in_family
 from ..checks import warn_weak
 from ..data.bundled import BUNDLED
@@ -28,12 +30,12 @@ register({
     "alignment_baseline": ("First: each model alone, and both joined as they are ({kind})", "はじめに：各モデル単独と、そのまま組み合わせた場合（{kind}）"),
     "baseline_single": ("“{m}” alone", "「{m}」単独"), "baseline_both": ("both, joined as they are", "両方をそのまま組み合わせた場合"),
     "baseline_gain": ("gain of both over the better one", "良い方の単独に対する、両方の伸び"), "baseline_best": ("“{m}”, the better one, alone", "良い方の「{m}」単独"),
-    "alignment_private": ("information that only “{use}” has", "「{use}」だけがもつ情報"),
     "answer_joined": ("Joined as they are, “{a}” and “{b}” reach {both} [{low}, {high}] ({kind}), {gain} [{gain_low}, {gain_high}] more than “{best}” alone.",
                       "「{a}」と「{b}」をそのまま組み合わせると{both}[{low}, {high}]（{kind}）で、「{best}」単独との差は{gain}[{gain_low}, {gain_high}]です。"),
+    "answer_aligned": ("On a scale from chance (0) to perfect (1), their representations are aligned to {cal} [{low}, {high}] (p = {p}).", "二つの表現の整合は、偶然を0、完全を1として{cal}[{low}, {high}]です（p = {p}）。"),
     "alignment_pair": ("The two encoders compared", "比較した二つのエンコーダ"), "alignment_search": ("The best of several encoders", "複数のエンコーダから最良の組"),
     "alignment_axes": ("Where the data stand: shared information and different encoding", "データの位置づけ：共有情報と表現の違い"), "alignment_ladder_title": ("Does alignment grow with performance?", "性能とともに整合は高まりますか"),
-    "alignment_all": ("All quantities", "すべての指標"), "alignment_signs": ("Would explicit alignment pay?", "明示的な整合は割に合いますか"), "alignment_meeting": ("For the meeting", "会議での説明"),
+    "alignment_all": ("All quantities", "すべての指標"), "alignment_explicit": ("Would explicit alignment pay?", "明示的な整合は割に合いますか"), "alignment_trial": ("The trial", "試行の結果"), "alignment_meeting": ("For the meeting", "会議での説明"),
 })
 
 # %% ../../nbs/poc/04_alignment.ipynb #fba69a20
@@ -41,6 +43,7 @@ register({
     "find_null": ("Bars: {metric} after relabelling the records, that is, chance; the dot with its interval is what was observed.", "棒は記録を並べ替えた後の{metric}（偶然）、点と区間は観測値です。"),
     "find_search": ("{metric} for every pair of encoders; the star is the best pair, the red line in the colour bar what the best of as many unrelated pairs would reach.", "すべてのエンコーダの組についての{metric}です。星は最良の組、色見本の赤線は、同じ数の無関係な組で最良の場合に達する値です。"),
     "find_axes": ("The diamond is these data among the worlds of a simulation; colour is the alignment that encoders reached there.", "ひし形がお手元のデータ、ほかの点はシミュレーションの世界です。色はそこで得られた整合を表します。"),
+    "find_trial": ("Gain of each method and strength with 95 % intervals; open diamonds are the same procedure with shuffled pairs, the band is the gain that was chosen without looking.", "手法と強さごとの向上と95 %区間です。白いひし形はペアを入れ替えた同じ手順、帯は結果を見ずに選んだ場合の向上です。"),
     "find_ladder": ("Encoders of “{a}” from weak to strong, with 95 % intervals; the dashed line is chance.", "「{a}」のエンコーダを性能の順に並べました。線は95 %区間、破線は偶然水準です。"),
     "axes_nearest": ("The five most similar worlds of the simulation have alignment between {low} and {high}. It is one family of worlds: orientation, not a forecast.", "シミュレーションで最も近い五つの世界では、整合は{low}～{high}でした。一種類の世界だけの結果なので、予測ではなく目安です。"),
     "ladder_none": ("There are fewer than {n} encoders of “{a}”, so nothing can be said about better encoders. Name more with encoders_a.", "「{a}」のエンコーダが{n}個未満のため、より良いエンコーダについては何も言えません。encoders_aで追加してください。"),
@@ -56,8 +59,9 @@ register({
     "method_neighbours": (" with k = {k}", "（k = {k}）"),
     "alignment_method_3": ("Axes: information shared by both as in the interactions report; how differently it is said as the gain of a nonlinear over a linear rule when one modality is predicted from the other (at most 1,000 records).",
                            "軸：共有情報は相互作用レポートと同じ方法、表現の違いは一方から他方を予測するときに非線形の規則が線形の規則より改善する割合です（最大1,000件）。"),
-    "alignment_method_4": ("The three signs come from a simulation in which explicit alignment helped only where nearly everything was shared and cost up to 15 points elsewhere. They are signs, not a forecast: the pilot is what decides.",
-                           "三つの兆候はシミュレーションに基づきます。明示的な整合が役立ったのはほぼすべてが共有される場合だけで、それ以外では最大15ポイントの損失がありました。兆候は予測ではありません。決めるのはパイロットです。"),
+    "alignment_method_4": ("Explicit alignment: {how}. Signs come from simulated worlds and are no measurement; a trial on frozen features says nothing about training the encoders themselves.",
+                           "明示的な整合：{how}。兆候はシミュレーションに基づくもので、測定ではありません。固定した特徴量での試行からは、エンコーダ自体を学習し直す場合のことはわかりません。"),
+    "trial_done": ("tried on training folds with {methods}, and again with shuffled pairs", "学習用の分割で{methods}を試し、ペアを入れ替えた場合とも比べました"), "trial_none": ("not tried, only judged by signs", "試行はせず、兆候だけで判断しました"),
     "alignment_many": ("{n} of {all} records were drawn at random: alignment by neighbours grows with the square of their number.", "{all}件から{n}件を無作為に選びました。近傍による整合の計算量は件数の二乗で増えるためです。"),
     "short_rule_beyond_chance": ("p-value at most {threshold} ({origin})", "p値が{threshold}以下であること（{origin}）"),
 })
@@ -134,11 +138,17 @@ def baselines(
 FOLDS = 5
 
 # %% ../../nbs/poc/04_alignment.ipynb #516eb5ae
-QUESTIONS = ("gain", "chance", "aligned", "shared", "encoding", "private", "ladder", "top") # order on page 1
+QUESTIONS = ("gain", "chance", "aligned", "shared", "encoding", "explicit", "ladder", "top") # order on page 1
 
 def alignment_policy(p):
     "Who chose the threshold of the calibrated score."
     return AlignmentPolicy(min_calibrated=p.min_calibrated, origin=_origin(p, "min_calibrated"))
+
+def prices(p)->AlignmentCosts|None:
+    "What the user said about money; None when nothing was said."
+    return AlignmentCosts(p.point_value, p.project_cost, p.periods, p.pilot_cost, p.record_cost, p.currency) if p.point_value or p.project_cost else None
+
+def trial_methods(p)->tuple: return METHODS if p.trial == "full" else tuple(m for m in METHODS if m != "contrastive")
 
 def _origin(p, key): return "origin_user" if key in changed(p) else "origin_convention"
 
@@ -147,15 +157,15 @@ def questions(
     base, # Baselines
     result, # AlignmentResult
     axes, # AxesResult
-    found, # InteractionResult
+    advice, # AlignmentAdvice
     ladder=None, # LadderResult, or None
 )->dict: # question -> Verdict; "enough" first, when the user said what is enough
     "All verdicts of the report."
-    use = p.modality_a; private = found.quantities["unique_a" if found.modality_a == use else "unique_b"]; out = {}
+    out = {}
     if p.enough < 1: out["enough"] = judge("baseline_best", base.single[base.best], p.enough, origin="origin_user", m=base.best)
     out["gain"] = judge("baseline_gain", base.gain, p.min_gain, origin=_origin(p, "min_gain"))
     out |= dict(zip(("chance", "aligned"), result.verdicts(alignment_policy(p)))) | dict(zip(("shared", "encoding"), axes.verdicts()))
-    out["private"] = judge("alignment_private", private, p.min_bits, good="below", origin=_origin(p, "min_bits"), use=use)
+    if advice.verdicts()[0].what == "pilot_gain": out["explicit"] = advice.verdicts()[0]  # missing when no gain could ever pay
     return out | (dict(zip(("ladder", "top"), ladder.verdicts(LadderPolicy()))) if ladder else {})
 
 # %% ../../nbs/poc/04_alignment.ipynb #960dc476
@@ -164,22 +174,12 @@ register({
     "do_join": ("Combine the two models as they are: that already pays, and it is the bar for anything that costs more.", "二つのモデルをこのまま組み合わせてください。それだけで効果があり、費用のかかる方法はこれを上回る必要があります。"),
     "do_keep": ("Keep “{best}”: joining the two as they are does not bring the gain you asked for.", "「{best}」を使い続けてください。そのまま組み合わせても、必要な伸びは得られません。"),
     "do_start": ("Start small: whether joining the two pays is not settled yet.", "小さく始めてください。組み合わせる効果があるかどうかは、まだ決まりません。"),
-    "do_pilot": ("All three signs favour explicit alignment: try it in a small pilot, against both models as they are.", "三つの兆候はすべて明示的な整合を支持します。小さなパイロットで、そのままの二つのモデルと比べてください。"),
-    "do_not": ("Do not pay for explicit alignment: all three signs are against it.", "明示的な整合に費用をかけないでください。三つの兆候はすべて否定的です。"),
-    "do_measure": ("Whether explicit alignment would pay is open: the signs disagree or are not settled. A small pilot would tell; do not commit to more.", "明示的な整合が割に合うかどうかは未定です。兆候が一致しないか、まだ確定していません。小さなパイロットで確かめ、それ以上の投資は決めないでください。"),
     "do_rank": ("When choosing an encoder of “{a}”, alignment may narrow the list, not decide at its top.", "「{a}」のエンコーダを選ぶとき、整合は候補を絞る目安になりますが、上位どうしの決め手にはなりません。"),
     "do_not_rank": ("Do not choose an encoder of “{a}” by its alignment: it does not follow performance here.", "「{a}」のエンコーダを整合で選ばないでください。ここでは性能と対応していません。"),
 })
 
 # %% ../../nbs/poc/04_alignment.ipynb #8a5a7f9d
 _good, _bad = (lambda v: v in ("pass", "warn")), (lambda v: v == "fail")
-
-def sign_of(
-    aligned:str, shared:str, private:str, # verdicts
-)->str: # "do_pilot", "do_not" or "do_measure"
-    "What three signs say about explicit alignment; only when all agree do they say yes or no."
-    three = (aligned, shared, private)
-    return "do_pilot" if all(map(_good, three)) else "do_not" if all(map(_bad, three)) else "do_measure"
 
 def do_keys(
     verdicts:dict, # question -> verdict value
@@ -188,18 +188,19 @@ def do_keys(
     v = verdicts
     if _good(v.get("enough", "")): return ["do_stop"]
     first = "do_join" if _good(v["gain"]) else "do_keep" if _bad(v["gain"]) else "do_start"
-    rank = [] if "ladder" not in v else ["do_rank"] if _good(v["ladder"]) else ["do_not_rank"] if _bad(v["ladder"]) else []
-    return [first, sign_of(v["aligned"] if _good(v["chance"]) else "not_enough_evidence", v["shared"], v["private"]), *rank]
+    return [first, *([] if "ladder" not in v else ["do_rank"] if _good(v["ladder"]) else ["do_not_rank"] if _bad(v["ladder"]) else [])]
 
 def what_to_do(
     verdicts:dict, # question -> Verdict
     base, # Baselines
-    a:str, # the modality in use
+    advice, # AlignmentAdvice
+    a:str, # first modality
     language:str="en", # of the sentences
 )->str:
     "The staged recommendation in words."
-    keys = do_keys({q: v.value for q, v in verdicts.items()})
-    return ("" if language == "ja" else " ").join(say(k, language, best=base.best, a=a) for k in keys)
+    parts = [say(k, language, best=base.best, a=a) for k in do_keys({q: v.value for q, v in verdicts.items()})]
+    if "enough" not in verdicts or not _good(verdicts["enough"].value): parts.insert(1, advice.summary(language))
+    return ("" if language == "ja" else " ").join(parts)
 
 # %% ../../nbs/poc/04_alignment.ipynb #e30b21ea
 register({
@@ -229,16 +230,16 @@ register({
 
 # %% ../../nbs/poc/04_alignment.ipynb #c545e466
 register({
-    "phrase_private_good": ("“{use}” has hardly anything of its own ({value} [{low}, {high}] bits), so alignment has little to lose.", "「{use}」だけの情報はほとんどなく（{value}[{low}, {high}]ビット）、整合で失うものはわずかです。"),
-    "phrase_private_bad": ("“{use}” has {value} [{low}, {high}] bits of its own, which alignment would throw away.", "「{use}」だけの情報が{value}[{low}, {high}]ビットあり、整合で失われます。"),
-    "phrase_private_open": ("Whether “{use}” has something of its own to lose is not settled: {value} [{low}, {high}] bits.", "「{use}」だけの情報を失うかどうかはまだ決まりません。値は{value}[{low}, {high}]ビットです。"),
+    "phrase_explicit_good": ("Aligning the models explicitly pays by the measure chosen: {value} [{low}, {high}] points.", "明示的に整合させる効果は、定めた基準を満たします。向上は{value}[{low}, {high}]ポイントです。"),
+    "phrase_explicit_bad": ("Aligning the models explicitly does not pay: {value} [{low}, {high}] points. Stop here.", "明示的に整合させても割に合いません。向上は{value}[{low}, {high}]ポイントです。ここでやめましょう。"),
+    "phrase_explicit_open": ("Whether aligning the models explicitly pays is not settled: {value} [{low}, {high}] points.", "明示的に整合させる効果はまだ決まりません。向上は{value}[{low}, {high}]ポイントです。"),
     "phrase_ladder_good": ("Better encoders of “{use}” are more aligned here: rank correlation {value} [{low}, {high}].", "ここでは、性能の高い「{use}」のエンコーダほど整合しています。順位相関は{value}[{low}, {high}]です。"),
     "phrase_ladder_bad": ("Alignment is there but does not tell better encoders of “{use}” from worse ones: rank correlation {value} [{low}, {high}].", "整合の値からは「{use}」のエンコーダの優劣はわかりません。順位相関は{value}[{low}, {high}]です。"),
     "phrase_ladder_open": ("Whether better encoders of “{use}” are more aligned is not settled: rank correlation {value} [{low}, {high}].", "性能の高い「{use}」のエンコーダほど整合しているかは、まだ決まりません。順位相関は{value}[{low}, {high}]です。"),
     "phrase_top_good": ("At the top alignment still grows: {value} [{low}, {high}] above the next encoder.", "上位でも整合は伸びています。次点との差は{value}[{low}, {high}]です。"),
     "phrase_top_bad": ("At the top alignment misleads: the strongest encoder is {value} [{low}, {high}] beside the most aligned of the others.", "上位では整合は当てになりません。最も性能の高いエンコーダと、ほかで最も整合したものとの差は{value}[{low}, {high}]です。"),
     "phrase_top_open": ("At the top alignment no longer decides: the strongest encoder is {value} [{low}, {high}] beside the best of the others.", "上位では整合は決め手になりません。最も性能の高いエンコーダと、ほかで最も整合したものとの差は{value}[{low}, {high}]です。"),
-    "phrase_change": ("What would change our mind: {next}", "判断が変わるとすれば：{next}"),
+    "phrase_change": ("What would change our mind about the {what}: {next}", "{what}の判断を変えうるもの：{next}"),
 })
 
 # %% ../../nbs/poc/04_alignment.ipynb #ee2972bf
@@ -258,7 +259,7 @@ def phrase(
 def phrases(verdicts, best, use, language="en")->list: # sentences
     "Sentences for the meeting; the last says what the first open question is waiting for."
     opened = [v for v in verdicts.values() if v.value == "not_enough_evidence"]
-    return [phrase(q, v, best, use, language) for q, v in verdicts.items()]+([say("phrase_change", language, next=opened[0].text("next_step", language))] if opened else [])
+    return [phrase(q, v, best, use, language) for q, v in verdicts.items()]+([say("phrase_change", language, what=opened[0].text("what", language), next=opened[0].text("next_step", language))] if opened else [])
 
 # %% ../../nbs/poc/04_alignment.ipynb #4e536e0e
 def kind_word(base, language="en"): return say(f"strength_{base.kind}", language)
@@ -271,13 +272,16 @@ def answer(
     "What the two reach as they are, and how aligned they are."
     b, g, n = base.both, base.gain, number
     text = say("answer_joined", language, a=result.name_a, b=result.name_b, kind=kind_word(base, language), both=n(b.value), low=n(b.low), high=n(b.high), gain=n(g.value), gain_low=n(g.low), gain_high=n(g.high), best=base.best)
-    return text+("" if language == "ja" else " ")+result.summary(language)
+    c = result.calibrated; aligned = say("answer_aligned", language, cal=n(c.value), low=n(c.low), high=n(c.high), p=n(result.p_value))
+    return text+("" if language == "ja" else " ")+aligned
 
 def baseline_rows(base, language="en")->dict: # words -> Estimate
     "The baselines under names a reader understands."
     return {say("baseline_single", language, m=m): e for m, e in base.single.items()} | {say("baseline_both", language): base.both, say("baseline_gain", language): base.gain}
 
-def in_words(result, language="en")->dict: return {result.name_of(k, language): e for k, e in result.estimates().items()}
+def in_words(result, language="en")->dict:
+    "The estimates of a result under names a reader understands; those with another level than 95 % stand in its summary."
+    return {result.name_of(k, language): e for k, e in result.estimates().items() if e.level == .95}
 
 # %% ../../nbs/poc/04_alignment.ipynb #4d8e418c
 def meeting(
@@ -298,11 +302,12 @@ def methods(
     report, # Report
     base, # Baselines
     result, # AlignmentResult
+    trial=None, # AlignmentPilot, or None
 )->list: # paragraphs
     "How it was measured and what the numbers cannot say."
-    p = report.parameters; near = report.say("method_neighbours", k=p.k) if result.metric.endswith("knn") else ""
+    p = report.parameters; how = report.say("trial_done", methods=", ".join(report.say(f"method_{m}") for m in trial_methods(p))) if trial else report.say("trial_none"); near = report.say("method_neighbours", k=p.k) if result.metric.endswith("knn") else ""
     return [report.say("alignment_method_1", model=report.say(f"model_{base.kind}"), folds=FOLDS), report.say("alignment_method_2", metric=report.say(f"metric_{p.metric}"), neighbours=near, n_null=p.n_null),
-            report.say("alignment_method_3"), report.say("alignment_method_4")]
+            report.say("alignment_method_3"), report.say("alignment_method_4", how=how)]
 
 # %% ../../nbs/poc/04_alignment.ipynb #17784de9
 def search_note(report, best):
@@ -313,6 +318,9 @@ def search_figure(report, best):
     "Scores of all pairs of encoders."
     return report.figure(lambda: best.plot(language=report.language), report.say("find_search", metric=report.say(f"metric_{best.metric}"))) if best else _show("")
 
+def trial_note(report, trial): return report.numbers(in_words(trial, report.language), trial.summary(report.language)) if trial else _show("")
+def trial_figure(report, trial): return report.figure(lambda: trial.plot(language=report.language), report.say("find_trial")) if trial else _show("")
+
 def ladder_note(report, ladder):
     "What the ladder says, or why there is none."
     text = ladder.summary(report.language) if ladder else report.say("ladder_none", n=FEWEST_RUNGS, a=report.parameters.modality_a)
@@ -322,7 +330,7 @@ def ladder_figure(report, ladder): return report.figure(lambda: ladder.plot(lang
 def ladder_numbers(report, ladder): return report.numbers(in_words(ladder, report.language), report.say("alignment_all")) if ladder else _show("")
 
 # %% ../../nbs/poc/04_alignment.ipynb #e5fdd3a6
-def saved(base, best, axes, ladder)->dict:
+def saved(base, best, axes, trial, advice, ladder)->dict:
     "What results.json holds beside the comparison of the two encoders."
     return dict(baselines=dict(kind=base.kind, single=base.single, both=base.both, gain=base.gain), search=best and dict(best.estimates(), pair=[best.layers_a[best.best[0]], best.layers_b[best.best[1]]]),
-                axes=axes.estimates(), ladder=ladder and dict(ladder.estimates(), pattern=ladder.pattern(), agree=ladder.agree, disagree=ladder.disagree, undecided=ladder.undecided))
+                axes=axes.estimates(), trial=trial and trial.estimates(), explicit=dict(advice.estimates(), decision=advice.decision, evidence=advice.evidence), ladder=ladder and dict(ladder.estimates(), pattern=ladder.pattern(), agree=ladder.agree, disagree=ladder.disagree, undecided=ladder.undecided))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from ..checks import InputError, WeakInputWarning, check_choice
-from ..language import register, say
+from ..language import MESSAGES, register, say
 from ..results import SIGNS, Estimate, amount, figure_html, fonts, html_table, number, to_plain, write_text
 from .parameters import Parameters, as_command, changed, check_parameters, fields
 
@@ -107,7 +107,7 @@ def _quantity(self, e):
     "Value and unit, which stay on one line."
     return _joined(f"{number(e.value)} {_unit(self, e)}".rstrip())
 
-def _unit(self, e): return self.say("bits") if e.unit == "bits" else e.unit
+def _unit(self, e): return self.say(e.unit) if e.unit in MESSAGES else e.unit
 
 def _numbers(
     self,
