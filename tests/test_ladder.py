@@ -2,7 +2,7 @@
 import json, math, warnings
 import numpy as np, pytest
 from mmkit.alignment.calibrate import measure_alignment
-from mmkit.alignment.ladder import (SCORES, LadderResult, _assemble, _signs, _spearman, accuracy_strength, alignment_ladder, emoji_encoders, explained_strength, held_out_right, outside_strength,
+from mmkit.alignment.ladder import (SCORES, LadderResult, _assemble, _signs, alignment_ladder, emoji_encoders, explained_strength, held_out_right, outside_strength,
                                     sure_differences, top_of, Strength)
 from mmkit.alignment.similarity import similarity
 from mmkit.checks import InputError, WeakInputWarning
@@ -122,7 +122,7 @@ def test_uncertainty_from_outside_widens():
 X, Z, Y, _ = world(60)
 BAD = {"two rungs": (dict(rungs={k: X[k] for k in ("r0", "r1")}), "at least 3"), "unequal rows": (dict(rungs=X | {"r9": X["r0"][:9]}), "60 records|9 records"), "NaN": (dict(rungs=X | {"r0": np.full_like(Z, np.nan)}), "NaN"),
        "zero rows": (dict(rungs=X | {"r0": np.zeros_like(Z)}), "zeros"), "k too large": (dict(k=60), "k"), "k zero": (dict(k=0), "k"), "no column": (dict(target=Z[:, :0]), "no columns"), "text": (dict(target=np.array([["a"]]*60)), "not numbers"),
-       "half precision": (dict(target=(Z*1e9).astype(np.float16)), "overflow"), "few relabellings": (dict(n_null=5), "n_null"), "folds": (dict(folds=1), "folds"), "seed": (dict(seed=-1), "seed"), "labels too short": (dict(labels=Y[:9]), "has 9 entries"),
+       "half precision": (dict(target=np.where(Z > 0, np.float16(np.inf), np.float16(1))), "overflow"), "few relabellings": (dict(n_null=5), "n_null"), "folds": (dict(folds=1), "folds"), "seed": (dict(seed=-1), "seed"), "labels too short": (dict(labels=Y[:9]), "has 9 entries"),
        "labels are text": (dict(labels="abc"), "no entries"), "a single class": (dict(labels=Y*0), "same label"), "a class of one": (dict(labels=np.r_[7, Y[1:]]), "single record"), "missing label": (dict(labels=[None, *Y[1:]]), "missing"),
        "constant KPI": (dict(labels=None, kpi=np.ones(60)), "same for all records"), "no answer": (dict(labels=None), "Neither"), "svcca": (dict(metric="svcca"), "is not known"), "unknown": (dict(metric="mutual_kn"), "Did you mean"), "alpha": (dict(alpha=2), "alpha")}
 

@@ -6,8 +6,8 @@
 __all__ = ['MOST', 'FOLDS', 'QUESTIONS', 'STATE', 'bundled_records', 'file_records', 'Sides', 'alignment_records', 'Baselines',
            'baselines', 'alignment_policy', 'prices', 'trial_methods', 'questions', 'do_keys', 'what_to_do', 'phrase',
            'phrases', 'kind_word', 'answer', 'baseline_rows', 'in_words', 'meeting', 'subheading', 'nearest_worlds',
-           'methods', 'search_note', 'search_figure', 'trial_note', 'trial_figure', 'ladder_note', 'ladder_figure',
-           'ladder_numbers', 'saved']
+           'methods', 'search_note', 'upright', 'search_figure', 'null_figure', 'trial_note', 'trial_figure',
+           'ladder_note', 'ladder_figure', 'ladder_numbers', 'saved']
 
 # %% ../../nbs/poc/04_alignment.ipynb #2e53910f
 from dataclasses import dataclass
@@ -40,11 +40,13 @@ register({
 
 # %% ../../nbs/poc/04_alignment.ipynb #fba69a20
 register({
-    "find_null": ("Bars: {metric} after relabelling the records, that is, chance; the dot with its interval is what was observed.", "棒は記録を並べ替えた後の{metric}（偶然）、点と区間は観測値です。"),
-    "find_search": ("{metric} for every pair of encoders; the star is the best pair, the red line in the colour bar what the best of as many unrelated pairs would reach.", "すべてのエンコーダの組についての{metric}です。星は最良の組、色見本の赤線は、同じ数の無関係な組で最良の場合に達する値です。"),
+    "find_null": ("Observed: {value} [{low}, {high}]; by chance: {chance}. Bars: {metric} after relabelling the records; the dashed line is the threshold.",
+                  "観測値は{value}[{low}, {high}]、偶然水準は{chance}です。棒は記録を並べ替えた後の{metric}、破線はしきい値です。"),
+    "find_search": ("Best pair: “{first}” with “{second}”, {value}. Colours: {metric} of every pair; the best of as many unrelated pairs would stay below {threshold}.",
+                    "最良の組は「{first}」と「{second}」で、{value}です。色はすべての組の{metric}です。同じ数の無関係な組では、最良でも{threshold}を下回ります。"),
     "find_axes": ("The diamond is these data among the worlds of a simulation; colour is the alignment that encoders reached there.", "ひし形がお手元のデータ、ほかの点はシミュレーションの世界です。色はそこで得られた整合を表します。"),
-    "find_trial": ("Gain of each method and strength with 95 % intervals; open diamonds are the same procedure with shuffled pairs, the band is the gain that was chosen without looking.", "手法と強さごとの向上と95 %区間です。白いひし形はペアを入れ替えた同じ手順、帯は結果を見ずに選んだ場合の向上です。"),
-    "find_ladder": ("Encoders of “{a}” from weak to strong, with 95 % intervals; the dashed line is chance.", "「{a}」のエンコーダを性能の順に並べました。線は95 %区間、破線は偶然水準です。"),
+    "find_trial": ("The trial gained {value} points [{low}, {high}]. Shown is the gain of each method and strength with 95 % intervals; open diamonds are the same procedure with shuffled pairs, the band is the gain that was chosen without looking.", "試行での向上は{value}ポイント[{low}, {high}]です。図は手法と強さごとの向上と95 %区間です。白いひし形はペアを入れ替えた同じ手順、帯は結果を見ずに選んだ場合の向上です。"),
+    "find_ladder": ("{finding}Encoders of “{a}” from weak to strong, with 95 % intervals; the dashed line is chance.", "{finding}「{a}」のエンコーダを性能の順に並べました。線は95 %区間、破線は偶然水準です。"),
     "axes_nearest": ("The five most similar worlds of the simulation have alignment between {low} and {high}. It is one family of worlds: orientation, not a forecast.", "シミュレーションで最も近い五つの世界では、整合は{low}～{high}でした。一種類の世界だけの結果なので、予測ではなく目安です。"),
     "ladder_none": ("There are fewer than {n} encoders of “{a}”, so nothing can be said about better encoders. Name more with encoders_a.", "「{a}」のエンコーダが{n}個未満のため、より良いエンコーダについては何も言えません。encoders_aで追加してください。"),
 })
@@ -208,7 +210,7 @@ register({
     "phrase_enough_bad": ("“{best}” alone reaches {value} [{low}, {high}], which is not enough.", "「{best}」だけでは{value}[{low}, {high}]で、十分ではありません。"),
     "phrase_enough_open": ("Whether “{best}” alone is enough is open: it reaches {value} [{low}, {high}].", "「{best}」だけで十分かどうかは未定です。値は{value}[{low}, {high}]です。"),
     "phrase_gain_good": ("Combining the models as they are pays: {value} [{low}, {high}] more than the better one.", "モデルをそのまま組み合わせるだけで効果があります。良い方の単独との差は{value}[{low}, {high}]です。"),
-    "phrase_gain_bad": ("Combining the models as they are does not pay: {value} [{low}, {high}] beside the better one.", "モデルをそのまま組み合わせても効果は足りません。良い方の単独との差は{value}[{low}, {high}]です。"),
+    "phrase_gain_bad": ("Combining the models as they are does not pay: the difference to the better one is {value} [{low}, {high}].", "モデルをそのまま組み合わせても効果は足りません。良い方の単独との差は{value}[{low}, {high}]です。"),
     "phrase_gain_open": ("Let us start small: combining brings {value} [{low}, {high}], which does not settle whether it pays.", "小さく始めましょう。組み合わせの伸びは{value}[{low}, {high}]で、効果があるかどうかは決まりません。"),
     "phrase_chance_good": ("The models agree more than unrelated models would: {value} [{low}, {high}] against {chance} by chance.", "二つのモデルの一致は、無関係なモデルの場合を上回ります。値は{value}[{low}, {high}]、偶然水準は{chance}です。"),
     "phrase_chance_bad": ("The models do not agree beyond chance: {value} [{low}, {high}] against {chance}.", "二つのモデルの一致は偶然を上回りません。値は{value}[{low}, {high}]、偶然水準は{chance}です。"),
@@ -236,9 +238,9 @@ register({
     "phrase_ladder_good": ("Better encoders of “{use}” are more aligned here: rank correlation {value} [{low}, {high}].", "ここでは、性能の高い「{use}」のエンコーダほど整合しています。順位相関は{value}[{low}, {high}]です。"),
     "phrase_ladder_bad": ("Alignment is there but does not tell better encoders of “{use}” from worse ones: rank correlation {value} [{low}, {high}].", "整合の値からは「{use}」のエンコーダの優劣はわかりません。順位相関は{value}[{low}, {high}]です。"),
     "phrase_ladder_open": ("Whether better encoders of “{use}” are more aligned is not settled: rank correlation {value} [{low}, {high}].", "性能の高い「{use}」のエンコーダほど整合しているかは、まだ決まりません。順位相関は{value}[{low}, {high}]です。"),
-    "phrase_top_good": ("At the top alignment still grows: {value} [{low}, {high}] above the next encoder.", "上位でも整合は伸びています。次点との差は{value}[{low}, {high}]です。"),
-    "phrase_top_bad": ("At the top alignment misleads: the strongest encoder is {value} [{low}, {high}] beside the most aligned of the others.", "上位では整合は当てになりません。最も性能の高いエンコーダと、ほかで最も整合したものとの差は{value}[{low}, {high}]です。"),
-    "phrase_top_open": ("At the top alignment no longer decides: the strongest encoder is {value} [{low}, {high}] beside the best of the others.", "上位では整合は決め手になりません。最も性能の高いエンコーダと、ほかで最も整合したものとの差は{value}[{low}, {high}]です。"),
+    "phrase_top_good": ("At the top alignment still grows: the strongest encoder has {value} [{low}, {high}] more than any other.", "上位でも整合は伸びています。最も性能の高いエンコーダの整合は、ほかのどれよりも{value}[{low}, {high}]高い値です。"),
+    "phrase_top_bad": ("At the top alignment misleads: from the most aligned of the others to the strongest encoder it changes by {value} [{low}, {high}].", "上位では整合は当てになりません。ほかで最も整合したエンコーダから、最も性能の高いエンコーダまでの整合の変化は{value}[{low}, {high}]です。"),
+    "phrase_top_open": ("At the top alignment no longer decides: from the most aligned of the others to the strongest encoder it changes by {value} [{low}, {high}].", "上位では整合は決め手になりません。ほかで最も整合したエンコーダから、最も性能の高いエンコーダまでの整合の変化は{value}[{low}, {high}]です。"),
     "phrase_change": ("What would change our mind about the {what}: {next}", "{what}の判断を変えうるもの：{next}"),
 })
 
@@ -314,19 +316,32 @@ def search_note(report, best):
     "The best of several encoders, in words; nothing when there is one of each."
     return _show(_tag("h3", report.say("alignment_search")), _tag("p", best.summary(report.language))) if best else _show("")
 
+def upright(ax): ax.tick_params(axis="x", rotation=90); return ax  # names of encoders are long
+
 def search_figure(report, best):
     "Scores of all pairs of encoders."
-    return report.figure(lambda: best.plot(language=report.language), report.say("find_search", metric=report.say(f"metric_{best.metric}"))) if best else _show("")
+    if not best: return _show("")
+    i, j = best.best; text = report.say("find_search", metric=report.say(f"metric_{best.metric}"), first=best.layers_a[i], second=best.layers_b[j], value=number(best.observed.value), threshold=number(best.threshold))
+    return report.figure(lambda: upright(best.plot(language=report.language)), text)
+
+def null_figure(report, result):
+    "The observed score beside chance."
+    e = result.observed; text = report.say("find_null", metric=report.say(f"metric_{result.metric}"), value=number(e.value), low=number(e.low), high=number(e.high), chance=number(e.chance))
+    return report.figure(lambda: result.plot(language=report.language), text)
 
 def trial_note(report, trial): return report.numbers(in_words(trial, report.language), trial.summary(report.language)) if trial else _show("")
-def trial_figure(report, trial): return report.figure(lambda: trial.plot(language=report.language), report.say("find_trial")) if trial else _show("")
+
+def trial_figure(report, trial):
+    "Every method and strength that was tried."
+    if not trial: return _show("")
+    e = trial.credited; return report.figure(lambda: trial.plot(language=report.language), report.say("find_trial", value=number(e.value, 1), low=number(e.low, 1), high=number(e.high, 1)))
 
 def ladder_note(report, ladder):
     "What the ladder says, or why there is none."
     text = ladder.summary(report.language) if ladder else report.say("ladder_none", n=FEWEST_RUNGS, a=report.parameters.modality_a)
     return _show(_tag("h3", report.say("alignment_ladder_title")), _tag("p", text))
 
-def ladder_figure(report, ladder): return report.figure(lambda: ladder.plot(language=report.language), report.say("find_ladder", a=ladder.name_a)) if ladder else _show("")
+def ladder_figure(report, ladder): return report.figure(lambda: ladder.plot(language=report.language), report.say("find_ladder", a=ladder.name_a, finding=ladder.ceiling(report.language)+("" if report.language == "ja" else " "))) if ladder else _show("")
 def ladder_numbers(report, ladder): return report.numbers(in_words(ladder, report.language), report.say("alignment_all")) if ladder else _show("")
 
 # %% ../../nbs/poc/04_alignment.ipynb #e5fdd3a6
