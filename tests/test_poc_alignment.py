@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 import mmkit.poc.run as runner
 from mmkit.checks import InputError
 from mmkit.cli import app
-from mmkit.language import MESSAGES
+from mmkit.language import MESSAGES, say
 from mmkit.poc import alignment as page
 from mmkit.poc.parameters import SCHEMAS, check_parameters, encoder_name, fields, read_config
 from mmkit.poc.report import faults
@@ -51,7 +51,7 @@ def test_one_language_and_no_bare_key(report):
     else: assert len(japanese) > 800 and "判定" in text and "偶然水準" in text and "Verdict" not in text
 
 def test_the_first_page_answers(report):
-    text = words(read(report, "report.html")); r = results(report); first = text[:text.index({"en": "Evidence", "ja": "根拠"}[report[0]])]
+    html = read(report, "report.html"); text, r = words(html), results(report); first = words(html[:html.index(f"<h2>{say('report_evidence', report[0])}</h2>")])
     assert r["advice"][report[0]] in first and r["summary"][report[0]] in text and len(r["verdicts"]) == 9
     for v in r["verdicts"]: assert v["text"] in first and v["next_step"] in first and f"{v['estimate']['value']:.3f}" in first and f"{SIGNS[v['verdict']]} " in first
 
@@ -92,7 +92,7 @@ def test_the_page_fits(report, browser, width):
 def test_a_kpi_without_several_encoders_and_without_a_trial(tmp_path):
     answer = start(tmp_path, "en", kpi="sales", encoders_a=None, encoders_b=None, trial="none", enough=None, point_value=None, project_cost=None); assert answer.exit_code == 0, answer.output
     folder = Path(answer.stdout.strip()).parent; r = json.loads((folder/"results.json").read_text()); text = words((folder/"report.html").read_text())
-    assert r["baselines"]["kind"] == "r2" and r["ladder"] is None and r["search"] is None and r["trial"] is None and "fewer than 3 encoders" in text and "held-out R²" in text and len(r["verdicts"]) == 6
+    assert r["baselines"]["measure"] == "r2" and r["ladder"] is None and r["search"] is None and r["trial"] is None and "fewer than 3 encoders" in text and "held-out R²" in text and len(r["verdicts"]) == 6
 
 @pytest.mark.slow
 def test_a_row_without_label_and_a_missing_cell_are_left_out(tmp_path):

@@ -347,5 +347,5 @@ def ladder_numbers(report, ladder): return report.numbers(in_words(ladder, repor
 # %% ../../nbs/poc/04_alignment.ipynb #e5fdd3a6
 def saved(base, best, axes, trial, advice, ladder)->dict:
     "What results.json holds beside the comparison of the two encoders."
-    return dict(baselines=dict(kind=base.kind, single=base.single, both=base.both, gain=base.gain), search=best and dict(best.estimates(), pair=[best.layers_a[best.best[0]], best.layers_b[best.best[1]]]),
+    return dict(baselines=dict(measure=base.kind, single=base.single, both=base.both, gain=base.gain), search=best and dict(best.estimates(), pair=[best.layers_a[best.best[0]], best.layers_b[best.best[1]]]),
                 axes=axes.estimates(), trial=trial and trial.estimates(), explicit=dict(advice.estimates(), decision=advice.decision, evidence=advice.evidence), ladder=ladder and dict(ladder.estimates(), pattern=ladder.pattern(), agree=ladder.agree, disagree=ladder.disagree, undecided=ladder.undecided))
