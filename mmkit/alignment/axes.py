@@ -98,15 +98,15 @@ def conditioning(
 
 # %% ../../nbs/alignment/02_axes.ipynb #889178ba
 register({
-    "axis_redundancy": ("share of single-modality knowledge that both have", "単一モダリティで分かることのうち共有されている割合"),
+    "axis_redundancy": ("share of the label that both modalities know", "ラベルの情報のうち両モダリティが共有する割合"),
     "axis_shared": ("information shared by “{a}” and “{b}”", "「{a}」と「{b}」の共有情報"),
     "axis_linear": ("share of “{y}” that a linear rule predicts from “{x}”", "「{x}」から線形に予測できる「{y}」の割合"),
     "axis_nonlinearity": ("what a nonlinear rule adds when “{y}” is predicted from “{x}”", "「{x}」から「{y}」を予測するとき非線形の規則が加える割合"),
     "axis_conditioning": ("conditioning of “{x}” (log10)", "「{x}」の条件数（log10）"),
-    "axes_summary": ("“{a}” and “{b}” share {share} of what they know about “{label}” [{low}, {high}]; a nonlinear rule adds {gap} [{gap_low}, {gap_high}] in the harder direction; condition numbers 10^{c_a} and 10^{c_b}.",
-                     "「{label}」について分かることのうち「{a}」と「{b}」が共有する割合は{share}[{low}, {high}]です。予測の難しい方向では、非線形の規則が{gap}[{gap_low}, {gap_high}]を加えます。条件数は10^{c_a}と10^{c_b}です。"),
-    "axes_x": ("share of knowledge that both modalities have", "両モダリティが共有する情報の割合"),
-    "axes_y": ("nonlinearity (R² gained)", "非線形性（R²の増分）"),
+    "axes_summary": ("“{a}” and “{b}” both know {share} of “{label}” [{low}, {high}]; a nonlinear rule adds {gap} [{gap_low}, {gap_high}] in the harder direction; condition numbers 10^{c_a} and 10^{c_b}.",
+                     "「{label}」の情報のうち「{a}」と「{b}」が共有する割合は{share}[{low}, {high}]です。予測の難しい方向では、非線形の規則が{gap}[{gap_low}, {gap_high}]を加えます。条件数は10^{c_a}と10^{c_b}です。"),
+    "axes_x": ("share of the label that both modalities know", "ラベルの情報のうち両モダリティが共有する割合"),
+    "axes_y": ("conditioning of the harder modality (log10)", "条件の悪いほうのモダリティの条件数（log10）"),
     "axes_alignment": ("alignment in the study (unbiased CKA)", "シミュレーションでの整合（不偏CKA）"),
     "axes_yours": ("your data", "お手元のデータ"),
 })
@@ -117,7 +117,7 @@ SIDES = {"a_to_b": ("modality_a", "modality_b"), "b_to_a": ("modality_b", "modal
 @dataclass(frozen=True)
 class AxesPolicy:
     "Thresholds for the verdicts of `measure_axes`."
-    min_share:float = .5 # shared part of what single modalities know, 0..1
+    min_share:float = .25 # share of the label that both modalities know, 0..1
     max_nonlinearity:float = .1 # gain in R² that counts as different encoding, 0..1
     origin:str = "origin_convention" # message key: who chose the thresholds
 
@@ -133,6 +133,8 @@ class AxesResult(Result):
     quantities:dict # name -> Estimate: shared_bits, redundancy_share, linear_*, nonlinearity_* (a_to_b, b_to_a), conditioning_* (a, b)
 
     def estimates(self): return self.quantities
+    @property
+    def conditioning(self): return max((self.quantities[f"conditioning_{m}"] for m in "ab"), key=lambda e: e.value)
     @property
     def nonlinearity(self): return max((self.quantities[f"nonlinearity_{d}"] for d in ("a_to_b", "b_to_a")), key=lambda e: e.value)
 
@@ -158,14 +160,13 @@ def _verdicts(self, policy=None):
             judge("axis_nonlinearity", self.quantities[f"nonlinearity_{worst}"], p.max_nonlinearity, good="below", origin=p.origin, x=x, y=y))
 AxesResult.name_of, AxesResult.summary, AxesResult.verdicts = _name_of, _summary, _verdicts
 
-# %% ../../nbs/alignment/02_axes.ipynb #28077888
+# %% ../../nbs/alignment/02_axes.ipynb #32839c0c
 def redundancy_share(
     result:InteractionResult, # what two modalities share and hold alone
 )->Estimate: # 0..1
-    "Shared part of what single modalities know, R/(R + U_a + U_b)."
-    r, a, b = (result.quantities[k] for k in ("redundancy", "unique_a", "unique_b"))
-    share = lambda r, u: r/(r+u) if r+u > 0 else 0.
-    return Estimate(share(r.value, a.value+b.value), share(r.low, a.high+b.high), share(r.high, a.low+b.low), share(r.chance, a.chance+b.chance), r.n, "more")
+    "Share of the label that either modality alone would tell, R/H(Y)."
+    r, h = result.quantities["redundancy"], result.label_entropy
+    return Estimate(r.value/h, r.low/h, r.high/h, r.chance/h, r.n, "more")
 
 # %% ../../nbs/alignment/02_axes.ipynb #53544190
 def _both(records, a, b, rows, seed):
@@ -207,6 +208,18 @@ def study_map()->list: # one dict a cell: uniqueness, d_phi, redundancy_share, n
 
 def _nearest(self, most=5):
     "The cells of the study that are most like these records, nearest first."
-    at, cells = (self.quantities["redundancy_share"].value, self.nonlinearity.value), study_map()
-    return sorted(cells, key=lambda c: math.hypot(c["redundancy_share"]-at[0], (c["nonlinearity"]-at[1])/.2))[:most]
+    at, cells = (self.quantities["redundancy_share"].value, self.conditioning.value), study_map()
+    return sorted(cells, key=lambda c: math.hypot((c["redundancy_share"]-at[0])/.4, (c["conditioning"]-at[1])/5))[:most]  # both axes of the map have length one
 AxesResult.nearest = _nearest
+
+# %% ../../nbs/alignment/02_axes.ipynb #cde69a5a
+def _plot(self, ax=None, language="en"):
+    "The records among the cells of the study; colour is the alignment that encoders reached there."
+    with fonts(language):
+        ax, cells, s, g = new_axes(ax, (6.4, 4)), study_map(), self.quantities["redundancy_share"], self.conditioning
+        points = ax.scatter(*([c[k] for c in cells] for k in ("redundancy_share", "conditioning")), c=[c["alignment"] for c in cells], cmap="viridis", s=36, vmin=0, vmax=1)
+        ax.figure.colorbar(points, ax=ax).set_label(say("axes_alignment", language))
+        ax.errorbar([s.value], [g.value], [[max(g.value-g.low, 0)], [max(g.high-g.value, 0)]], [[s.value-s.low], [s.high-s.value]], fmt="D", color=COLOURS[3], ms=8, capsize=3, label=say("axes_yours", language))
+        ax.set_xlabel(say("axes_x", language)); ax.set_ylabel(say("axes_y", language)); ax.legend(frameon=False); ax.spines[["top", "right"]].set_visible(False)
+    return ax
+AxesResult.plot = _plot
