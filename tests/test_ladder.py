@@ -87,7 +87,8 @@ def random_ladder(seed):
     rng = np.random.default_rng(seed); n, rungs, targets = 60, int(rng.integers(3, 8)), int(rng.integers(1, 3)); slope = rng.normal()
     p = rng.uniform(.3, .9, rungs); seen = np.clip(.3+slope*(p[:, None]-.6)+.1*rng.normal(size=(rungs, targets)), .01, .95); null = rng.uniform(0, .1, (40, rungs, targets))
     spread = 10**rng.uniform(-3, -1); s = Strength("accuracy", p, spread*rng.normal(size=(n, rungs)), np.zeros(rungs), .25)
-    return _assemble(s, seen, null, spread*rng.normal(size=(n, rungs, targets)), (provenance(0.), "<photo>", "テキスト", tuple(f"<r{i}>" for i in range(rungs)), tuple(f"t{i}" for i in range(targets))), "mutual_knn", 10, .05, seed)
+    about = dict(provenance=provenance(0.), name_a="<photo>", name_b="テキスト", metric="mutual_knn", k=10, rungs=tuple(f"<r{i}>" for i in range(rungs)), targets=tuple(f"t{i}" for i in range(targets)))
+    return _assemble(s, seen, null, spread*rng.normal(size=(n, rungs, targets)), about, .05, seed)
 
 @pytest.mark.parametrize("seed", range(60))
 def test_words_and_numbers_agree(seed):

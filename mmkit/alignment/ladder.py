@@ -19,8 +19,8 @@ from ..data.bundled import _array as cached_features, load, manifest
 from ..interactions.accuracy import STRENGTHS, _held_out
 from ..interactions.tables import one_thread
 from .similarity import METRICS, _layers
-from .calibrate import (FEWEST_ROWS, OWN, PRODUCTS, _ON_LISTS, _check_options, _fingerprint, calibrate, list_influences, p_of, prepared, product_influences, relabelled_scores,
-                                       relabellings, threshold_of)
+from .calibrate import (FEWEST_ROWS, OWN, PRODUCTS, _ON_LISTS, _check_options, _fingerprint, calibrate, list_influences, p_of, prepared,
+                                       product_influences, relabelled_scores, relabellings, threshold_of)
 
 # %% ../../nbs/alignment/05_ladder.ipynb #be2e25b9
 FAMILIES = {"category": ("People & Body", "Smileys & Emotion"), "subcategory": ("time", "arrow", "geometric", "zodiac")}  # emoji that are drawn alike and named alike
@@ -136,7 +136,8 @@ def explained_strength(rungs, kpi, folds, seed):
 def outside_strength(names, kpi, n):
     "One number (or Estimate) for each rung, from outside."
     missing, odd = [r for r in names if r not in kpi], [k for k in kpi if k not in names]
-    if missing or odd: raise InputError(f"`kpi` must have one entry for each rung, but {'lacks '+', '.join(missing) if missing else 'has '+', '.join(map(str, odd))+', which is no rung'}. The rungs are {', '.join(names)}.")
+    wrong = f"lacks {', '.join(missing)}" if missing else f"has {', '.join(map(str, odd))}, which is no rung"
+    if missing or odd: raise InputError(f"`kpi` must have one entry for each rung, but {wrong}. The rungs are {', '.join(names)}.")
     one = lambda v: (v.value, (v.high-v.low)/3.92) if isinstance(v, Estimate) else (check_number(v, "kpi"), 0.)
     value, error = map(np.array, zip(*(one(kpi[r]) for r in names)))
     if not np.isfinite([*value, *error]).all(): raise InputError("`kpi` holds an Estimate without value or interval. Give a number instead, or leave the rung out.")
@@ -179,8 +180,8 @@ def _signs(values, draws):
 # %% ../../nbs/alignment/05_ladder.ipynb #f7abb17f
 def top_of(strength, p_draws, alignment, a_draws):
     "Gain at the top (value, low, high), first rung of the plateau, strength gained on it, and lead over the most aligned rung."
-    top, peak = int(strength.argmax()), int(alignment.argmax()); order = np.argsort(strength, kind="stable"); d, half = sure_differences(alignment, a_draws); other = np.arange(len(strength)) != top
-    gain = tuple(float((d[top]+s*half[top])[other].min()) for s in (0, -1, 1)); surely = d > half
+    top, peak = int(strength.argmax()), int(alignment.argmax()); order = np.argsort(strength, kind="stable"); d, half = sure_differences(alignment, a_draws)
+    other, surely = np.arange(len(strength)) != top, d > half; gain = tuple(float((d[top]+s*half[top])[other].min()) for s in (0, -1, 1))
     plateau = next(int(i) for at, i in enumerate(order) if not surely[order[at+1:], i].any())
     rise = lambda r: (float(v := strength[top]-strength[r]), *_with(v, p_draws[:, top]-p_draws[:, r]))
     return gain, plateau, rise(plateau), rise(peak)
@@ -205,7 +206,8 @@ register({
 register({
     "ladder_summary": ("Over {rungs} encoders of “{a}”, {kind} and alignment with “{b}” have a rank correlation of {rho} [{low}, {high}] ({metric}, {n} records). Of {pairs} pairs of encoders, {agree} are ordered alike beyond noise, {disagree} the other way round, {open} are undecided.",
                        "「{a}」の{rungs}個のエンコーダについて、{kind}と「{b}」との整合の順位相関は{rho}[{low}, {high}]です（{metric}、{n}件）。{pairs}組のうち、誤差を超えて順序が一致するのは{agree}組、逆になるのは{disagree}組、未確定は{open}組です。"),
-    "ladder_grows": ("Alignment still grows at the top: “{top}”, the strongest, is {gain} [{low}, {high}] above every weaker one.", "上端でも整合は伸びています。最も性能の高い「{top}」の整合は、ほかのどれよりも{gain}[{low}, {high}]高い値です。"),
+    "ladder_grows": ("Alignment still grows at the top: “{top}”, the strongest, is {gain} [{low}, {high}] above every weaker one.",
+                     "上端でも整合は伸びています。最も性能の高い「{top}」の整合は、ほかのどれよりも{gain}[{low}, {high}]高い値です。"),
     "ladder_dips": ("Alignment dips at the top: from “{peak}” to “{top}”, the strongest, {kind} rises by {lead} [{lead_low}, {lead_high}] while alignment changes by {gain} [{low}, {high}]. The most aligned encoder is not the best.",
                     "上端で整合は下がります。「{peak}」から最も性能の高い「{top}」までの変化は、{kind}が{lead}[{lead_low}, {lead_high}]、整合が{gain}[{low}, {high}]です。最も整合したエンコーダが最良ではありません。"),
     "ladder_differs": ("At the top, alignment differs where {kind} is not shown to: from “{peak}” to “{top}”, the strongest by a hair, {kind} changes by {lead} [{lead_low}, {lead_high}] and alignment by {gain} [{low}, {high}]. Alignment does not choose between them.",
@@ -215,7 +217,8 @@ register({
     "ladder_flat": ("From “{first}” to “{top}”, the strongest, neither alignment nor {kind} is shown to change ({kind}: {rise} [{rise_low}, {rise_high}]).",
                     "「{first}」から最も性能の高い「{top}」までの間では、整合にも{kind}にも明確な変化が見られません（{kind}：{rise}[{rise_low}, {rise_high}]）。"),
     "note_few_rungs": ("there are only {n} encoders, so a rank correlation takes few values", "エンコーダが{n}個しかないため、順位相関は粗い値です"),
-    "ladder_note_fresh": ("interval for what fresh records would show with these encoders; the encoders are not a sample", "同じエンコーダで新しいデータを測った場合の区間です。エンコーダは標本ではありません"),
+    "ladder_note_fresh": ("interval for what fresh records would show with these encoders; the encoders are not a sample",
+                          "同じエンコーダで新しいデータを測った場合の区間です。エンコーダは標本ではありません"),
 })
 
 # %% ../../nbs/alignment/05_ladder.ipynb #ecd63876
@@ -292,8 +295,9 @@ def _ladder_ceiling(self, language="en"):
 
 def _ladder_summary(self, language="en"):
     e = self.correlations["rank_correlation"]; n = number
-    text = say("ladder_summary", language, rungs=len(self.rungs), a=self.name_a, b=self.name_b, kind=say(f"strength_{self.strength_kind}", language), rho=n(e.value, 2), low=n(e.low, 2), high=n(e.high, 2),
-               metric=METRICS[self.metric].text("title", language), n=f"{e.n:,}", pairs=len(self.rungs)*(len(self.rungs)-1)//2, agree=self.agree, disagree=self.disagree, open=self.undecided)
+    words = dict(a=self.name_a, b=self.name_b, kind=say(f"strength_{self.strength_kind}", language), metric=METRICS[self.metric].text("title", language))
+    text = say("ladder_summary", language, **words, rungs=len(self.rungs), rho=n(e.value, 2), low=n(e.low, 2), high=n(e.high, 2), n=f"{e.n:,}",
+               pairs=self.agree+self.disagree+self.undecided, agree=self.agree, disagree=self.disagree, open=self.undecided)
     return text+("" if language == "ja" else " ")+self.ceiling(language)
 LadderResult.pattern, LadderResult.ceiling, LadderResult.summary = _ladder_pattern, _ladder_ceiling, _ladder_summary
 
@@ -310,13 +314,15 @@ LadderResult.points = _ladder_points
 def _ladder_plot(self, ax=None, language="en"):
     "Alignment over strength, one colour and marker for each target."
     with fonts(language):
-        ax = new_axes(ax, (7.2, 4.6)); x = np.array([e.value for e in self.performance]); order = np.argsort(x); ends = lambda es: np.array([[e.value-e.low, e.high-e.value] for e in es]).T
+        ax = new_axes(ax, (7.2, 4.6)); x = np.array([e.value for e in self.performance]); order = np.argsort(x)
+        ends = lambda es: np.array([[e.value-e.low, e.high-e.value] for e in es]).T; high = np.max([[e.high for e in row] for row in self.observed], 1)
         for j, t in enumerate(self.targets):
-            es = [row[j] for row in self.observed]; y = np.array([e.value for e in es]); colour = COLOURS[j % 8]
-            ax.errorbar(x, y, ends(es), ends(self.performance), fmt="osv^D<>p"[j % 8], color=colour, ms=5, capsize=2, lw=1, label=t); ax.plot(x[order], y[order], ":", color=colour, lw=1)
-        high = np.max([[e.high for e in row] for row in self.observed], 1); ax.plot(x[order], [self.mean[i].chance for i in order], "--", color="black", lw=1, label=say("chance", language))
+            es = [row[j] for row in self.observed]; y = np.array([e.value for e in es]); look = dict(color=COLOURS[j % 8], lw=1)
+            ax.errorbar(x, y, ends(es), ends(self.performance), fmt="osv^D<>p"[j % 8], ms=5, capsize=2, label=t, **look); ax.plot(x[order], y[order], ":", **look)
+        ax.plot(x[order], [self.mean[i].chance for i in order], "--", color="black", lw=1, label=say("chance", language))
         for at, i in enumerate(order):
-            ax.annotate(self.rungs[i], (x[i], high[i]), xytext=((at+.3)/len(x), 1.02), textcoords="axes fraction", rotation=30, fontsize=8, ha="left", va="bottom", arrowprops=dict(arrowstyle="-", lw=.5, color="grey"))
+            ax.annotate(self.rungs[i], (x[i], high[i]), xytext=((at+.3)/len(x), 1.02), textcoords="axes fraction", rotation=30, fontsize=8, ha="left", va="bottom",
+                        arrowprops=dict(arrowstyle="-", lw=.5, color="grey"))
         ax.set_xlabel(say(f"strength_{self.strength_kind}", language)); ax.set_ylabel(METRICS[self.metric].text("title", language)); ax.spines[["top", "right"]].set_visible(False)
         ax.margins(x=.08); ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper left", bbox_to_anchor=(0, -.14))
     return ax
@@ -333,12 +339,11 @@ def _named(x, name):
 
 def _strength(rungs, names, labels, kpi, folds, seed):
     "How good the rungs are, by whatever the user gave."
-    n = len(rungs[0])
-    if (labels is None) == (kpi is None): raise InputError(f"{'Neither' if kpi is None else 'Both'} `labels` {'nor' if kpi is None else 'and'} `kpi` came. Give one of them: labels of the records, one number for each record, or a dict with one number for each rung.")
+    n, came = len(rungs[0]), "Neither `labels` nor `kpi`" if labels is None else "Both `labels` and `kpi`"
+    if (labels is None) == (kpi is None): raise InputError(f"{came} came. Give one of them: labels of the records, one number for each record, or a dict with one number for each rung.")
     if isinstance(kpi, dict): return outside_strength(names, kpi, n)
-    y, what = (labels, "labels") if kpi is None else (kpi, "kpi")
-    if isinstance(y, (str, bytes)) or not hasattr(y, "__len__") or len(y) != n:
-        raise InputError(f"`{what}` has {len(y) if hasattr(y, '__len__') and not isinstance(y, (str, bytes)) else 'no'} entries, but the rungs have {n} records. Give one for each record{', or a dict with one number for each rung' if what == 'kpi' else ''}.")
+    y, what = (labels, "labels") if kpi is None else (kpi, "kpi"); rows = len(y) if hasattr(y, "__len__") and not isinstance(y, (str, bytes)) else "no"
+    if rows != n: raise InputError(f"`{what}` has {rows} entries, but the rungs have {n} records. Give one for each record{', or a dict with one number for each rung' if what == 'kpi' else ''}.")
     return (accuracy_strength if kpi is None else explained_strength)(rungs, y, folds, seed)
 
 # %% ../../nbs/alignment/05_ladder.ipynb #c35dd589
@@ -368,19 +373,40 @@ def _points(values, error, chance, n, p=None, higher="more", limits=(-math.inf, 
     return tuple(one((i,)) for i in range(len(v))) if v.ndim == 1 else tuple(tuple(one((i, j)) for j in range(v.shape[1])) for i in range(len(v)))
 
 # %% ../../nbs/alignment/05_ladder.ipynb #49e928ea
-def _assemble(strength, seen, null, deviations, about, metric, k, alpha, seed):
-    "The result from (R, T) scores, (K, R, T) nulls, (n, R, T) deviations; `about`: provenance, names of both sides, rungs and targets."
-    n, (r, t), rng, limits = len(deviations), seen.shape, np.random.default_rng([seed, OWN, 7]), METRICS[metric].limits(k); cells = list(np.ndindex(r, t))
-    tau = np.array([threshold_of(seen[c], null[(slice(None), *c)], alpha) for c in cells]).reshape(r, t); p = np.array([p_of(seen[c], null[(slice(None), *c)]) for c in cells]).reshape(r, t); scaled = lambda v: _calibrated(v, tau, limits[1])
-    both = _draw(np.concatenate([deviations.reshape(n, -1), strength.deviations], 1), np.append(seen.ravel(), strength.values), rng); a, s = both[:, :r*t].reshape(-1, r, t), both[:, r*t:]
-    s = s+strength.outside*rng.standard_normal(s.shape); error = np.hypot(strength.deviations.std(0), strength.outside); ones = np.full(r, strength.chance)
-    gain, plateau, rise, lead = top_of(strength.values, s, seen.mean(1), a.mean(2)); order = np.triu(_signs(seen.mean(1), a.mean(2))*_signs(strength.values, s), 1)
-    single = lambda v: Estimate(*v, 0., n, "more", note="ladder_note_fresh")
-    return LadderResult(*about[:3], metric, k, strength.kind, *about[3:], _points(strength.values, error, ones, n, higher="better", limits=(0, 1) if strength.kind == "accuracy" else (-math.inf, math.inf)),
-        _points(seen, deviations.std(0), null.mean(0), n, p, limits=limits), _points(seen, deviations.std(0), scaled(null).mean(0), n, p, limits=limits, scale=scaled), _points(seen.mean(1), deviations.mean(2).std(0), null.mean((0, 2)), n, limits=limits),
-        _correlations(strength.values, s, seen, a, scaled(seen), scaled(a), about[4], n), single(gain), plateau, single(rise), single(lead), int((order > 0).sum()), int((order < 0).sum()))
+def _joint_draws(strength, seen, deviations, seed):
+    "(D, R, T) alignments and (D, R) strengths with their joint noise."
+    (r, t), n, rng = seen.shape, len(deviations), np.random.default_rng([seed, OWN, 7])
+    both = _draw(np.concatenate([deviations.reshape(n, -1), strength.deviations], 1), np.append(seen.ravel(), strength.values), rng); s = both[:, r*t:]
+    return both[:, :r*t].reshape(-1, r, t), s+strength.outside*rng.standard_normal(s.shape)
+
+def _order(strength, s, mean, a):
+    "Pairs of rungs whose order in strength and alignment agrees beyond noise, and those in which it is reversed."
+    order = np.triu(_signs(mean, a)*_signs(strength.values, s), 1)
+    return dict(agree=int((order > 0).sum()), disagree=int((order < 0).sum()))
+
+def _top(strength, s, mean, a, n):
+    "The facts about the top as Estimates."
+    gain, plateau, rise, lead = top_of(strength.values, s, mean, a); single = lambda v: Estimate(*v, 0., n, "more", note="ladder_note_fresh")
+    return dict(top_gain=single(gain), plateau=plateau, plateau_rise=single(rise), top_lead=single(lead))
 
 # %% ../../nbs/alignment/05_ladder.ipynb #f401a01e
+def _calibration(seen, null, alpha, top):
+    "p-values of all pairs, and the function that calibrates arrays of scores."
+    each = lambda f: np.array([[f(seen[i, j], null[:, i, j]) for j in range(seen.shape[1])] for i in range(seen.shape[0])]); tau = each(lambda v, x: threshold_of(v, x, alpha))
+    return each(p_of), lambda v: _calibrated(v, tau, top)
+
+def _assemble(strength, seen, null, deviations, about, alpha, seed):
+    "The result from (R, T) scores, (K, R, T) nulls, (n, R, T) deviations; `about`: the fields that say what was compared."
+    n, limits, mean = len(deviations), METRICS[about["metric"]].limits(about["k"]), seen.mean(1); p, scaled = _calibration(seen, null, alpha, limits[1])
+    a, s = _joint_draws(strength, seen, deviations, seed); error, wide, bounded = np.hypot(strength.deviations.std(0), strength.outside), deviations.std(0), strength.kind == "accuracy"
+    return LadderResult(**about, strength_kind=strength.kind,
+        performance=_points(strength.values, error, np.full(len(mean), strength.chance), n, higher="better", limits=(0, 1) if bounded else (-math.inf, math.inf)),
+        observed=_points(seen, wide, null.mean(0), n, p, limits=limits), calibrated=_points(seen, wide, scaled(null).mean(0), n, p, limits=limits, scale=scaled),
+        mean=_points(mean, deviations.mean(2).std(0), null.mean((0, 2)), n, limits=limits),
+        correlations=_correlations(strength.values, s, seen, a, scaled(seen), scaled(a), about["targets"], n),
+        **_top(strength, s, mean, a.mean(2), n), **_order(strength, s, mean, a.mean(2)))
+
+# %% ../../nbs/alignment/05_ladder.ipynb #a7fb1ab3
 def alignment_ladder(
     rungs, # dict: encoder -> (n, d) features of one modality; or a list of arrays
     target, # (n, d) features of the other modality, same records; or a dict of several encoders
@@ -399,15 +425,17 @@ def alignment_ladder(
 )->LadderResult:
     """Does alignment with the other modality grow when an encoder gets better, and does it still at the top?
 
-    After Huh et al., ICML 2024, section 3, and arXiv 2502.16282, section 5; intervals over records: see the notebook. Raises `InputError` for fewer than three rungs, unequal rows, scores without influences,
-    a KPI or labels that do not fit, and whatever `measure_alignment` refuses."""
+    After Huh et al., ICML 2024, section 3, and arXiv 2502.16282, section 5; intervals over records: see the notebook. Raises `InputError`
+    for fewer than three rungs, unequal rows, scores without influences, a KPI or labels that do not fit, and whatever `measure_alignment` refuses."""
     start = time.perf_counter(); _check_options(alpha, n_null, seed, "whole"); check_number(folds, "folds", 2, 50, integer=True); check_choice(metric, METRICS, "metric")
     if metric not in SCORES: raise InputError(f"How single records move `{metric}` is not known, so a ladder has no interval for it. Choose one of {', '.join(SCORES)}.")
     (x, rung), (z, targets) = _named(rungs, "rungs"), _named(target, "target"); n = len(x[0])
-    if len(x) < FEWEST_RUNGS: raise InputError(f"The ladder has {len(x)} rungs, but at least {FEWEST_RUNGS} encoders are needed to correlate anything. Two encoders are compared by measure_alignment.")
+    if len(x) < FEWEST_RUNGS: raise InputError(f"The ladder has {len(x)} rungs, but at least {FEWEST_RUNGS} encoders are needed. Two encoders are compared by measure_alignment.")
     if n < FEWEST_ROWS: raise InputError(f"There are {n} records, but at least {FEWEST_ROWS} are needed before a comparison with chance means anything. Collect more first.")
     ready = prepared(x, z, [f"rungs[{r}]" for r in rung]+[f"target[{t}]" for t in targets], metric, k, normalize, seed); strength = _strength(x, rung, labels, kpi, folds, seed)
-    scores, again = relabelled_scores(ready, np.vstack([np.arange(n, dtype=np.int32), relabellings(n, n_null, seed=seed)]), progress); deviations = score_deviations(ready, scores[0], again)
+    scores, again = relabelled_scores(ready, np.vstack([np.arange(n, dtype=np.int32), relabellings(n, n_null, seed=seed)]), progress)
+    deviations = score_deviations(ready, scores[0], again)
     if len(x) < FEW_RUNGS: warn_weak(say("note_few_rungs", n=len(x)).capitalize()+". Add encoders, for example cuts of one network.")
     parameters = dict(metric=metric, k=k, n_null=n_null, alpha=alpha, folds=folds, normalize=normalize, strength=strength.kind)
-    return _assemble(strength, scores[0], scores[1:], deviations, (provenance(start, seed, parameters, _fingerprint([*x, *z])), *names, rung, targets), metric, k, alpha, seed)
+    about = dict(provenance=provenance(start, seed, parameters, _fingerprint([*x, *z])), name_a=names[0], name_b=names[1], metric=metric, k=k, rungs=rung, targets=targets)
+    return _assemble(strength, scores[0], scores[1:], deviations, about, alpha, seed)

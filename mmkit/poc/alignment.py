@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MOST', 'FOLDS', 'QUESTIONS', 'STATE', 'bundled_records', 'file_records', 'Sides', 'alignment_records', 'Baselines',
            'baselines', 'alignment_policy', 'prices', 'trial_methods', 'questions', 'do_keys', 'what_to_do', 'phrase',
-           'phrases', 'kind_word', 'answer', 'baseline_rows', 'in_words', 'meeting', 'subheading', 'nearest_worlds',
+           'phrases', 'kind_word', 'answer', 'baseline_rows', 'in_words', 'meeting', 'subheading', 'axes_figure',
            'methods', 'search_note', 'upright', 'search_figure', 'null_figure', 'trial_note', 'trial_figure',
            'ladder_note', 'ladder_figure', 'ladder_numbers', 'saved']
 
@@ -26,13 +26,15 @@ from .report import _show, _tag
 # %% ../../nbs/poc/04_alignment.ipynb #42239135
 register({
     "alignment_title": ("Are the representations of {a} and {b} aligned, and does it matter for {label}?", "{a}と{b}の表現は整合していますか。それは{label}に役立ちますか"),
-    "alignment_question": ("Can the models for {a} and {b} be combined as they are, or should we pay to align them?", "{a}のモデルと{b}のモデルは、このまま組み合わせられますか。それとも費用をかけて整合させるべきですか。"),
+    "alignment_question": ("Can the models for {a} and {b} be combined as they are, or should we pay to align them?",
+                           "{a}のモデルと{b}のモデルは、このまま組み合わせられますか。それとも費用をかけて整合させるべきですか。"),
     "alignment_baseline": ("First: each model alone, and both joined as they are ({kind})", "はじめに：各モデル単独と、そのまま組み合わせた場合（{kind}）"),
     "baseline_single": ("“{m}” alone", "「{m}」単独"), "baseline_both": ("both, joined as they are", "両方をそのまま組み合わせた場合"),
     "baseline_gain": ("gain of both over the better one", "良い方の単独に対する、両方の伸び"), "baseline_best": ("“{m}”, the better one, alone", "良い方の「{m}」単独"),
     "answer_joined": ("Joined as they are, “{a}” and “{b}” reach {both} [{low}, {high}] ({kind}), {gain} [{gain_low}, {gain_high}] more than “{best}” alone.",
                       "「{a}」と「{b}」をそのまま組み合わせると{both}[{low}, {high}]（{kind}）で、「{best}」単独との差は{gain}[{gain_low}, {gain_high}]です。"),
-    "answer_aligned": ("On a scale from chance (0) to perfect (1), their representations are aligned to {cal} [{low}, {high}] (p = {p}).", "二つの表現の整合は、偶然を0、完全を1として{cal}[{low}, {high}]です（p = {p}）。"),
+    "answer_aligned": ("On a scale from chance (0) to perfect (1), their representations are aligned to {cal} [{low}, {high}] (p = {p}).",
+                       "二つの表現の整合は、偶然を0、完全を1として{cal}[{low}, {high}]です（p = {p}）。"),
     "alignment_pair": ("The two encoders compared", "比較した二つのエンコーダ"), "alignment_search": ("The best of several encoders", "複数のエンコーダから最良の組"),
     "alignment_axes": ("Where the data stand: shared information and different encoding", "データの位置づけ：共有情報と表現の違い"), "alignment_ladder_title": ("Does alignment grow with performance?", "性能とともに整合は高まりますか"),
     "alignment_all": ("All quantities", "すべての指標"), "alignment_explicit": ("Would explicit alignment pay?", "明示的な整合は割に合いますか"), "alignment_trial": ("The trial", "試行の結果"), "alignment_meeting": ("For the meeting", "会議での説明"),
@@ -44,11 +46,14 @@ register({
                   "観測値は{value}[{low}, {high}]、偶然水準は{chance}です。棒は記録を並べ替えた後の{metric}、破線はしきい値です。"),
     "find_search": ("Best pair: “{first}” with “{second}”, {value}. Colours: {metric} of every pair; the best of as many unrelated pairs would stay below {threshold}.",
                     "最良の組は「{first}」と「{second}」で、{value}です。色はすべての組の{metric}です。同じ数の無関係な組では、最良でも{threshold}を下回ります。"),
-    "find_axes": ("The diamond is these data among the worlds of a simulation; colour is the alignment that encoders reached there.", "ひし形がお手元のデータ、ほかの点はシミュレーションの世界です。色はそこで得られた整合を表します。"),
-    "find_trial": ("The trial gained {value} points [{low}, {high}]. Shown is the gain of each method and strength with 95 % intervals; open diamonds are the same procedure with shuffled pairs, the band is the gain that was chosen without looking.", "試行での向上は{value}ポイント[{low}, {high}]です。図は手法と強さごとの向上と95 %区間です。白いひし形はペアを入れ替えた同じ手順、帯は結果を見ずに選んだ場合の向上です。"),
-    "find_ladder": ("{finding}Encoders of “{a}” from weak to strong, with 95 % intervals; the dashed line is chance.", "{finding}「{a}」のエンコーダを性能の順に並べました。線は95 %区間、破線は偶然水準です。"),
-    "axes_nearest": ("The five most similar worlds of the simulation have alignment between {low} and {high}. It is one family of worlds: orientation, not a forecast.", "シミュレーションで最も近い五つの世界では、整合は{low}～{high}でした。一種類の世界だけの結果なので、予測ではなく目安です。"),
-    "ladder_none": ("There are fewer than {n} encoders of “{a}”, so nothing can be said about better encoders. Name more with encoders_a.", "「{a}」のエンコーダが{n}個未満のため、より良いエンコーダについては何も言えません。encoders_aで追加してください。"),
+    "find_axes": ("In the five most similar worlds of a simulation, encoders reached an alignment between {low} and {high} (colour, unbiased CKA). The diamond is these data. It is one family of worlds: orientation, not a forecast.",
+                  "シミュレーションで最も近い五つの世界では、整合は{low}～{high}でした（色、不偏CKA）。ひし形がお手元のデータです。一種類の世界だけの結果なので、予測ではなく目安です。"),
+    "find_trial": ("The trial gained {value} points [{low}, {high}]. Shown is the gain of each method and strength with 95 % intervals; open diamonds are the same procedure with shuffled pairs, the band is the gain that was chosen without looking.",
+                   "試行での向上は{value}ポイント[{low}, {high}]です。図は手法と強さごとの向上と95 %区間です。白いひし形はペアを入れ替えた同じ手順、帯は結果を見ずに選んだ場合の向上です。"),
+    "find_ladder": ("{finding}Encoders of “{a}” from weak to strong, with 95 % intervals; the dashed line is chance.",
+                    "{finding}「{a}」のエンコーダを性能の順に並べました。線は95 %区間、破線は偶然水準です。"),
+    "ladder_none": ("There are fewer than {n} encoders of “{a}”, so nothing can be said about better encoders. Name more with encoders_a.",
+                    "「{a}」のエンコーダが{n}個未満のため、より良いエンコーダについては何も言えません。encoders_aで追加してください。"),
 })
 
 # %% ../../nbs/poc/04_alignment.ipynb #7ea888fe
@@ -64,7 +69,8 @@ register({
     "alignment_method_4": ("Explicit alignment: {how}. Signs come from simulated worlds and are no measurement; a trial on frozen features says nothing about training the encoders themselves.",
                            "明示的な整合：{how}。兆候はシミュレーションに基づくもので、測定ではありません。固定した特徴量での試行からは、エンコーダ自体を学習し直す場合のことはわかりません。"),
     "trial_done": ("tried on training folds with {methods}, and again with shuffled pairs", "学習用の分割で{methods}を試し、ペアを入れ替えた場合とも比べました"), "trial_none": ("not tried, only judged by signs", "試行はせず、兆候だけで判断しました"),
-    "alignment_many": ("{n} of {all} records were drawn at random: alignment by neighbours grows with the square of their number.", "{all}件から{n}件を無作為に選びました。近傍による整合の計算量は件数の二乗で増えるためです。"),
+    "alignment_many": ("{n} of {all} records were drawn at random: alignment by neighbours grows with the square of their number.",
+                       "{all}件から{n}件を無作為に選びました。近傍による整合の計算量は件数の二乗で増えるためです。"),
     "short_rule_beyond_chance": ("p-value at most {threshold} ({origin})", "p値が{threshold}以下であること（{origin}）"),
 })
 
@@ -75,8 +81,8 @@ def bundled_records(p):
     "Emoji with all cached encoders, or those that were named; digits have one encoder a view."
     from mmkit.data.bundled import load
     if p.data != "emoji": return load(p.data, view_a=p.modality_a, view_b=p.modality_b), [], []
-    records = load("emoji", language=p.text_language, image_style=p.image_style, image_encoder=p.image_encoder, text_encoder=p.text_encoder); found = emoji_encoders(p.text_language, p.image_style)
-    sides = {"image": found.images, "text": found.texts}; a, b = sides[p.modality_a], sides[p.modality_b]
+    records = load("emoji", language=p.text_language, image_style=p.image_style, image_encoder=p.image_encoder, text_encoder=p.text_encoder)
+    found = emoji_encoders(p.text_language, p.image_style); sides = {"image": found.images, "text": found.texts}; a, b = sides[p.modality_a], sides[p.modality_b]
     pick = lambda wanted, side: list(wanted) or list(side); names = pick(p.encoders_a, a), pick(p.encoders_b, b)
     records = records.with_features({k: side[k] for side, ks in ((a, names[0]), (b, names[1])) for k in ks})
     return (records.select(~in_family(records)) if p.families == "drop" else records), *names
@@ -84,7 +90,8 @@ def bundled_records(p):
 def file_records(p):
     "Records of a file, with one further modality for each encoder and for the KPI."
     from mmkit.data.sources import read
-    more = {encoder_name(c): [c] for c in (*p.encoders_a, *p.encoders_b)}; columns = {p.modality_a: p.columns_a, p.modality_b: p.columns_b, **more, **{k: [k] for k in p.kpi}} if p.columns_a or p.columns_b else None
+    more = {encoder_name(c): [c] for c in (*p.encoders_a, *p.encoders_b)} | {k: [k] for k in p.kpi}
+    columns = {p.modality_a: p.columns_a, p.modality_b: p.columns_b, **more} if p.columns_a or p.columns_b else None
     path = as_path(p.data); records = read(path, columns, label=label_in(path, p.label), groups=p.groups, pictures=p.pictures or None, encoding=p.encoding)
     return records, [encoder_name(c) for c in p.encoders_a], [encoder_name(c) for c in p.encoders_b]
 
@@ -135,7 +142,8 @@ def baselines(
     s = accuracy_strength(three, labels, FOLDS, seed) if kpi is None else explained_strength(three, kpi, FOLDS, seed); error = s.deviations.std(0)
     make = lambda v, e, chance: Estimate(float(v), float(v-1.96*e), float(v+1.96*e), chance, n, "better"); best = int(s.values[:2].argmax())
     gap = (s.deviations[:, 2]-s.deviations[:, best]).std()
-    return Baselines(s.kind, {m: make(s.values[i], error[i], s.chance) for i, m in enumerate(names)}, make(s.values[2], error[2], s.chance), make(s.values[2]-s.values[best], gap, 0.))
+    single = {m: make(s.values[i], error[i], s.chance) for i, m in enumerate(names)}
+    return Baselines(s.kind, single, make(s.values[2], error[2], s.chance), make(s.values[2]-s.values[best], gap, 0.))
 
 FOLDS = 5
 
@@ -172,12 +180,16 @@ def questions(
 
 # %% ../../nbs/poc/04_alignment.ipynb #960dc476
 register({
-    "do_stop": ("Stop here: “{best}” alone is enough. Neither fusion nor alignment is needed for this task.", "ここで終えてください。「{best}」だけで足りており、この課題に統合も整合も必要ありません。"),
-    "do_join": ("Combine the two models as they are: that already pays, and it is the bar for anything that costs more.", "二つのモデルをこのまま組み合わせてください。それだけで効果があり、費用のかかる方法はこれを上回る必要があります。"),
+    "do_stop": ("Stop here: “{best}” alone is enough. Neither fusion nor alignment is needed for this task.",
+                "ここで終えてください。「{best}」だけで足りており、この課題に統合も整合も必要ありません。"),
+    "do_join": ("Combine the two models as they are: that already pays, and it is the bar for anything that costs more.",
+                "二つのモデルをこのまま組み合わせてください。それだけで効果があり、費用のかかる方法はこれを上回る必要があります。"),
     "do_keep": ("Keep “{best}”: joining the two as they are does not bring the gain you asked for.", "「{best}」を使い続けてください。そのまま組み合わせても、必要な伸びは得られません。"),
     "do_start": ("Start small: whether joining the two pays is not settled yet.", "小さく始めてください。組み合わせる効果があるかどうかは、まだ決まりません。"),
-    "do_rank": ("When choosing an encoder of “{a}”, alignment may narrow the list, not decide at its top.", "「{a}」のエンコーダを選ぶとき、整合は候補を絞る目安になりますが、上位どうしの決め手にはなりません。"),
-    "do_not_rank": ("Do not choose an encoder of “{a}” by its alignment: it does not follow performance here.", "「{a}」のエンコーダを整合で選ばないでください。ここでは性能と対応していません。"),
+    "do_rank": ("When choosing an encoder of “{a}”, alignment may narrow the list, not decide at its top.",
+                "「{a}」のエンコーダを選ぶとき、整合は候補を絞る目安になりますが、上位どうしの決め手にはなりません。"),
+    "do_not_rank": ("Do not choose an encoder of “{a}” by its alignment: it does not follow performance here.",
+                    "「{a}」のエンコーダを整合で選ばないでください。ここでは性能と対応していません。"),
 })
 
 # %% ../../nbs/poc/04_alignment.ipynb #8a5a7f9d
@@ -206,46 +218,74 @@ def what_to_do(
 
 # %% ../../nbs/poc/04_alignment.ipynb #e30b21ea
 register({
-    "phrase_enough_good": ("“{best}” alone reaches {value} [{low}, {high}], which is enough: we can stop here.", "「{best}」だけで{value}[{low}, {high}]に達し、十分です。ここで終えられます。"),
+    "phrase_enough_good": ("“{best}” alone reaches {value} [{low}, {high}], which is enough: we can stop here.",
+                           "「{best}」だけで{value}[{low}, {high}]に達し、十分です。ここで終えられます。"),
     "phrase_enough_bad": ("“{best}” alone reaches {value} [{low}, {high}], which is not enough.", "「{best}」だけでは{value}[{low}, {high}]で、十分ではありません。"),
-    "phrase_enough_open": ("Whether “{best}” alone is enough is open: it reaches {value} [{low}, {high}].", "「{best}」だけで十分かどうかは未定です。値は{value}[{low}, {high}]です。"),
-    "phrase_gain_good": ("Combining the models as they are pays: {value} [{low}, {high}] more than the better one.", "モデルをそのまま組み合わせるだけで効果があります。良い方の単独との差は{value}[{low}, {high}]です。"),
-    "phrase_gain_bad": ("Combining the models as they are does not pay: the difference to the better one is {value} [{low}, {high}].", "モデルをそのまま組み合わせても効果は足りません。良い方の単独との差は{value}[{low}, {high}]です。"),
-    "phrase_gain_open": ("Let us start small: combining brings {value} [{low}, {high}], which does not settle whether it pays.", "小さく始めましょう。組み合わせの伸びは{value}[{low}, {high}]で、効果があるかどうかは決まりません。"),
-    "phrase_chance_good": ("The models agree more than unrelated models would: {value} [{low}, {high}] against {chance} by chance.", "二つのモデルの一致は、無関係なモデルの場合を上回ります。値は{value}[{low}, {high}]、偶然水準は{chance}です。"),
-    "phrase_chance_bad": ("The models do not agree beyond chance: {value} [{low}, {high}] against {chance}.", "二つのモデルの一致は偶然を上回りません。値は{value}[{low}, {high}]、偶然水準は{chance}です。"),
-    "phrase_chance_open": ("That the models agree beyond chance is not shown: {value} [{low}, {high}] against {chance}.", "偶然を上回る一致は示されていません。値は{value}[{low}, {high}]、偶然水準は{chance}です。"),
+    "phrase_enough_open": ("Whether “{best}” alone is enough is open: it reaches {value} [{low}, {high}].",
+                           "「{best}」だけで十分かどうかは未定です。値は{value}[{low}, {high}]です。"),
+    "phrase_gain_good": ("Combining the models as they are pays: {value} [{low}, {high}] more than the better one.",
+                         "モデルをそのまま組み合わせるだけで効果があります。良い方の単独との差は{value}[{low}, {high}]です。"),
+    "phrase_gain_bad": ("Combining the models as they are does not pay: the difference to the better one is {value} [{low}, {high}].",
+                        "モデルをそのまま組み合わせても効果は足りません。良い方の単独との差は{value}[{low}, {high}]です。"),
+    "phrase_gain_open": ("Let us start small: combining brings {value} [{low}, {high}], which does not settle whether it pays.",
+                         "小さく始めましょう。組み合わせの伸びは{value}[{low}, {high}]で、効果があるかどうかは決まりません。"),
+    "phrase_chance_good": ("The models agree more than unrelated models would: {value} [{low}, {high}] against {chance} by chance.",
+                           "二つのモデルの一致は、無関係なモデルの場合を上回ります。値は{value}[{low}, {high}]、偶然水準は{chance}です。"),
+    "phrase_chance_bad": ("The models do not agree beyond chance: {value} [{low}, {high}] against {chance}.",
+                          "二つのモデルの一致は偶然を上回りません。値は{value}[{low}, {high}]、偶然水準は{chance}です。"),
+    "phrase_chance_open": ("That the models agree beyond chance is not shown: {value} [{low}, {high}] against {chance}.",
+                           "偶然を上回る一致は示されていません。値は{value}[{low}, {high}]、偶然水準は{chance}です。"),
 })
 
 # %% ../../nbs/poc/04_alignment.ipynb #f6b914e7
 register({
-    "phrase_aligned_good": ("On a scale from chance (0) to perfect (1), alignment is {value} [{low}, {high}]: enough to build on.", "偶然を0、完全を1とした整合は{value}[{low}, {high}]で、土台として使えます。"),
-    "phrase_aligned_bad": ("On a scale from chance (0) to perfect (1), alignment is only {value} [{low}, {high}].", "偶然を0、完全を1とした整合は{value}[{low}, {high}]にとどまります。"),
-    "phrase_aligned_open": ("On a scale from chance (0) to perfect (1), alignment is {value} [{low}, {high}]: not settled whether that is enough.", "偶然を0、完全を1とした整合は{value}[{low}, {high}]で、十分かどうかは決まりません。"),
-    "phrase_shared_good": ("Most of what one modality knows, the other knows, too: a share of {value} [{low}, {high}].", "一方がもつ情報の多くは、もう一方にもあります。共有の割合は{value}[{low}, {high}]です。"),
-    "phrase_shared_bad": ("Each modality has much that the other lacks: only {value} [{low}, {high}] is shared, and alignment keeps only what is shared.", "互いに相手にない情報を多くもっています。共有の割合は{value}[{low}, {high}]で、整合が残すのは共有情報だけです。"),
-    "phrase_shared_open": ("How much the modalities share is not settled: {value} [{low}, {high}].", "共有の割合はまだ決まりません。値は{value}[{low}, {high}]です。"),
-    "phrase_encoding_good": ("The modalities say it in a similar way: a nonlinear rule adds {value} [{low}, {high}].", "二つのモダリティの表現の仕方は近く、非線形の規則による改善は{value}[{low}, {high}]です。"),
-    "phrase_encoding_bad": ("The modalities say it in different ways: a nonlinear rule adds {value} [{low}, {high}]; a simple alignment will not do.", "二つのモダリティの表現の仕方は異なり、非線形の規則による改善は{value}[{low}, {high}]です。単純な整合では足りません。"),
-    "phrase_encoding_open": ("How differently the modalities say it is not settled: a nonlinear rule adds {value} [{low}, {high}].", "表現の仕方の違いはまだ決まりません。非線形の規則による改善は{value}[{low}, {high}]です。"),
+    "phrase_aligned_good": ("On a scale from chance (0) to perfect (1), alignment is {value} [{low}, {high}]: enough to build on.",
+                            "偶然を0、完全を1とした整合は{value}[{low}, {high}]で、土台として使えます。"),
+    "phrase_aligned_bad": ("On a scale from chance (0) to perfect (1), alignment is only {value} [{low}, {high}].",
+                           "偶然を0、完全を1とした整合は{value}[{low}, {high}]にとどまります。"),
+    "phrase_aligned_open": ("On a scale from chance (0) to perfect (1), alignment is {value} [{low}, {high}]: not settled whether that is enough.",
+                            "偶然を0、完全を1とした整合は{value}[{low}, {high}]で、十分かどうかは決まりません。"),
+    "phrase_shared_good": ("Both modalities alone know a good part of the label: a share of {value} [{low}, {high}].",
+                           "ラベルの情報のうち、どちらのモダリティからもわかる割合は{value}[{low}, {high}]で、共通の土台があります。"),
+    "phrase_shared_bad": ("Only {value} [{low}, {high}] of the label is known to both modalities, and alignment keeps only what is shared.",
+                          "どちらのモダリティからもわかるのはラベルの情報の{value}[{low}, {high}]だけで、整合が残すのは共有情報だけです。"),
+    "phrase_shared_open": ("Whether enough of the label is known to both modalities is not settled: {value} [{low}, {high}].",
+                           "どちらのモダリティからもわかる割合が十分かどうかは、まだ決まりません。値は{value}[{low}, {high}]です。"),
+    "phrase_encoding_good": ("The modalities say it in a similar way: a nonlinear rule adds {value} [{low}, {high}].",
+                             "二つのモダリティの表現の仕方は近く、非線形の規則による改善は{value}[{low}, {high}]です。"),
+    "phrase_encoding_bad": ("The modalities say it in different ways: a nonlinear rule adds {value} [{low}, {high}]; a simple alignment will not do.",
+                            "二つのモダリティの表現の仕方は異なり、非線形の規則による改善は{value}[{low}, {high}]です。単純な整合では足りません。"),
+    "phrase_encoding_open": ("How differently the modalities say it is not settled: a nonlinear rule adds {value} [{low}, {high}].",
+                             "表現の仕方の違いはまだ決まりません。非線形の規則による改善は{value}[{low}, {high}]です。"),
 })
 
 # %% ../../nbs/poc/04_alignment.ipynb #c545e466
 register({
-    "phrase_explicit_good": ("Aligning the models explicitly pays by the measure chosen: {value} [{low}, {high}] points.", "明示的に整合させる効果は、定めた基準を満たします。向上は{value}[{low}, {high}]ポイントです。"),
-    "phrase_explicit_bad": ("Aligning the models explicitly does not pay: {value} [{low}, {high}] points. Stop here.", "明示的に整合させても割に合いません。向上は{value}[{low}, {high}]ポイントです。ここでやめましょう。"),
-    "phrase_explicit_open": ("Whether aligning the models explicitly pays is not settled: {value} [{low}, {high}] points.", "明示的に整合させる効果はまだ決まりません。向上は{value}[{low}, {high}]ポイントです。"),
-    "phrase_ladder_good": ("Better encoders of “{use}” are more aligned here: rank correlation {value} [{low}, {high}].", "ここでは、性能の高い「{use}」のエンコーダほど整合しています。順位相関は{value}[{low}, {high}]です。"),
-    "phrase_ladder_bad": ("Alignment is there but does not tell better encoders of “{use}” from worse ones: rank correlation {value} [{low}, {high}].", "整合の値からは「{use}」のエンコーダの優劣はわかりません。順位相関は{value}[{low}, {high}]です。"),
-    "phrase_ladder_open": ("Whether better encoders of “{use}” are more aligned is not settled: rank correlation {value} [{low}, {high}].", "性能の高い「{use}」のエンコーダほど整合しているかは、まだ決まりません。順位相関は{value}[{low}, {high}]です。"),
-    "phrase_top_good": ("At the top alignment still grows: the strongest encoder has {value} [{low}, {high}] more than any other.", "上位でも整合は伸びています。最も性能の高いエンコーダの整合は、ほかのどれよりも{value}[{low}, {high}]高い値です。"),
-    "phrase_top_bad": ("At the top alignment misleads: from the most aligned of the others to the strongest encoder it changes by {value} [{low}, {high}].", "上位では整合は当てになりません。ほかで最も整合したエンコーダから、最も性能の高いエンコーダまでの整合の変化は{value}[{low}, {high}]です。"),
-    "phrase_top_open": ("At the top alignment no longer decides: from the most aligned of the others to the strongest encoder it changes by {value} [{low}, {high}].", "上位では整合は決め手になりません。ほかで最も整合したエンコーダから、最も性能の高いエンコーダまでの整合の変化は{value}[{low}, {high}]です。"),
+    "phrase_explicit_good": ("Aligning the models explicitly pays by the measure chosen: {value} [{low}, {high}] points.",
+                             "明示的に整合させる効果は、定めた基準を満たします。向上は{value}[{low}, {high}]ポイントです。"),
+    "phrase_explicit_bad": ("Aligning the models explicitly does not pay: {value} [{low}, {high}] points. Stop here.",
+                            "明示的に整合させても割に合いません。向上は{value}[{low}, {high}]ポイントです。ここでやめましょう。"),
+    "phrase_explicit_open": ("Whether aligning the models explicitly pays is not settled: {value} [{low}, {high}] points.",
+                             "明示的に整合させる効果はまだ決まりません。向上は{value}[{low}, {high}]ポイントです。"),
+    "phrase_ladder_good": ("Better encoders of “{use}” are more aligned here: rank correlation {value} [{low}, {high}].",
+                           "ここでは、性能の高い「{use}」のエンコーダほど整合しています。順位相関は{value}[{low}, {high}]です。"),
+    "phrase_ladder_bad": ("Alignment is there but does not tell better encoders of “{use}” from worse ones: rank correlation {value} [{low}, {high}].",
+                          "整合の値からは「{use}」のエンコーダの優劣はわかりません。順位相関は{value}[{low}, {high}]です。"),
+    "phrase_ladder_open": ("Whether better encoders of “{use}” are more aligned is not settled: rank correlation {value} [{low}, {high}].",
+                           "性能の高い「{use}」のエンコーダほど整合しているかは、まだ決まりません。順位相関は{value}[{low}, {high}]です。"),
+    "phrase_top_good": ("At the top alignment still grows: the strongest encoder has {value} [{low}, {high}] more than any other.",
+                        "上位でも整合は伸びています。最も性能の高いエンコーダの整合は、ほかのどれよりも{value}[{low}, {high}]高い値です。"),
+    "phrase_top_bad": ("At the top alignment misleads: from the most aligned of the others to the strongest encoder it changes by {value} [{low}, {high}].",
+                       "上位では整合は当てになりません。ほかで最も整合したエンコーダから、最も性能の高いエンコーダまでの整合の変化は{value}[{low}, {high}]です。"),
+    "phrase_top_open": ("At the top alignment no longer decides: from the most aligned of the others to the strongest encoder it changes by {value} [{low}, {high}].",
+                        "上位では整合は決め手になりません。ほかで最も整合したエンコーダから、最も性能の高いエンコーダまでの整合の変化は{value}[{low}, {high}]です。"),
     "phrase_change": ("What would change our mind about the {what}: {next}", "{what}の判断を変えうるもの：{next}"),
 })
 
 # %% ../../nbs/poc/04_alignment.ipynb #ee2972bf
 STATE = {"pass": "good", "warn": "good", "fail": "bad", "not_enough_evidence": "open"}
+
+def _ends(e): return dict(value=number(e.value), low=number(e.low), high=number(e.high))
 
 def phrase(
     question:str, # one of the questions
@@ -256,12 +296,13 @@ def phrase(
 )->str:
     "What to say about one question."
     e = verdict.estimate
-    return say(f"phrase_{question}_{STATE[verdict.value]}", language, value=number(e.value), low=number(e.low), high=number(e.high), chance=number(e.chance), best=best, use=use)
+    return say(f"phrase_{question}_{STATE[verdict.value]}", language, **_ends(e), chance=number(e.chance), best=best, use=use)
 
 def phrases(verdicts, best, use, language="en")->list: # sentences
     "Sentences for the meeting; the last says what the first open question is waiting for."
     opened = [v for v in verdicts.values() if v.value == "not_enough_evidence"]
-    return [phrase(q, v, best, use, language) for q, v in verdicts.items()]+([say("phrase_change", language, what=opened[0].text("what", language), next=opened[0].text("next_step", language))] if opened else [])
+    change = [say("phrase_change", language, what=v.text("what", language), next=v.text("next_step", language)) for v in opened[:1]]
+    return [phrase(q, v, best, use, language) for q, v in verdicts.items()]+change
 
 # %% ../../nbs/poc/04_alignment.ipynb #4e536e0e
 def kind_word(base, language="en"): return say(f"strength_{base.kind}", language)
@@ -273,7 +314,8 @@ def answer(
 )->str:
     "What the two reach as they are, and how aligned they are."
     b, g, n = base.both, base.gain, number
-    text = say("answer_joined", language, a=result.name_a, b=result.name_b, kind=kind_word(base, language), both=n(b.value), low=n(b.low), high=n(b.high), gain=n(g.value), gain_low=n(g.low), gain_high=n(g.high), best=base.best)
+    text = say("answer_joined", language, a=result.name_a, b=result.name_b, kind=kind_word(base, language), best=base.best, both=n(b.value), low=n(b.low), high=n(b.high),
+               gain=n(g.value), gain_low=n(g.low), gain_high=n(g.high))
     c = result.calibrated; aligned = say("answer_aligned", language, cal=n(c.value), low=n(c.low), high=n(c.high), p=n(result.p_value))
     return text+("" if language == "ja" else " ")+aligned
 
@@ -295,10 +337,10 @@ def meeting(
 
 def subheading(report, key): return _show(_tag("h3", report.say(key)))
 
-def nearest_worlds(report, axes):
-    "What the most similar worlds of the study reached."
+def axes_figure(report, axes):
+    "The data among the worlds of the study, and what the most similar ones reached."
     found = [c["alignment"] for c in axes.nearest()]
-    return report.text(report.say("axes_nearest", low=number(min(found), 2), high=number(max(found), 2)))
+    return report.figure(lambda: axes.plot(language=report.language), report.say("find_axes", low=number(min(found), 2), high=number(max(found), 2)))
 
 def methods(
     report, # Report
@@ -307,9 +349,10 @@ def methods(
     trial=None, # AlignmentPilot, or None
 )->list: # paragraphs
     "How it was measured and what the numbers cannot say."
-    p = report.parameters; how = report.say("trial_done", methods=", ".join(report.say(f"method_{m}") for m in trial_methods(p))) if trial else report.say("trial_none"); near = report.say("method_neighbours", k=p.k) if result.metric.endswith("knn") else ""
-    return [report.say("alignment_method_1", model=report.say(f"model_{base.kind}"), folds=FOLDS), report.say("alignment_method_2", metric=report.say(f"metric_{p.metric}"), neighbours=near, n_null=p.n_null),
-            report.say("alignment_method_3"), report.say("alignment_method_4", how=how)]
+    p = report.parameters; near = report.say("method_neighbours", k=p.k) if result.metric.endswith("knn") else ""
+    how = report.say("trial_done", methods=", ".join(report.say(f"method_{m}") for m in trial_methods(p))) if trial else report.say("trial_none")
+    return [report.say("alignment_method_1", model=report.say(f"model_{base.kind}"), folds=FOLDS), report.say("alignment_method_3"), report.say("alignment_method_4", how=how),
+            report.say("alignment_method_2", metric=report.say(f"metric_{p.metric}"), neighbours=near, n_null=p.n_null)]
 
 # %% ../../nbs/poc/04_alignment.ipynb #17784de9
 def search_note(report, best):
@@ -321,12 +364,13 @@ def upright(ax): ax.tick_params(axis="x", rotation=90); return ax  # names of en
 def search_figure(report, best):
     "Scores of all pairs of encoders."
     if not best: return _show("")
-    i, j = best.best; text = report.say("find_search", metric=report.say(f"metric_{best.metric}"), first=best.layers_a[i], second=best.layers_b[j], value=number(best.observed.value), threshold=number(best.threshold))
+    i, j = best.best; pair = dict(first=best.layers_a[i], second=best.layers_b[j], value=number(best.observed.value), threshold=number(best.threshold))
+    text = report.say("find_search", metric=report.say(f"metric_{best.metric}"), **pair)
     return report.figure(lambda: upright(best.plot(language=report.language)), text)
 
 def null_figure(report, result):
     "The observed score beside chance."
-    e = result.observed; text = report.say("find_null", metric=report.say(f"metric_{result.metric}"), value=number(e.value), low=number(e.low), high=number(e.high), chance=number(e.chance))
+    e = result.observed; text = report.say("find_null", metric=report.say(f"metric_{result.metric}"), chance=number(e.chance), **_ends(e))
     return report.figure(lambda: result.plot(language=report.language), text)
 
 def trial_note(report, trial): return report.numbers(in_words(trial, report.language), trial.summary(report.language)) if trial else _show("")
@@ -341,11 +385,18 @@ def ladder_note(report, ladder):
     text = ladder.summary(report.language) if ladder else report.say("ladder_none", n=FEWEST_RUNGS, a=report.parameters.modality_a)
     return _show(_tag("h3", report.say("alignment_ladder_title")), _tag("p", text))
 
-def ladder_figure(report, ladder): return report.figure(lambda: ladder.plot(language=report.language), report.say("find_ladder", a=ladder.name_a, finding=ladder.ceiling(report.language)+("" if report.language == "ja" else " "))) if ladder else _show("")
+def ladder_figure(report, ladder):
+    "The ladder, with what it does at its top."
+    if not ladder: return _show("")
+    finding = ladder.ceiling(report.language)+("" if report.language == "ja" else " ")
+    return report.figure(lambda: ladder.plot(language=report.language), report.say("find_ladder", a=ladder.name_a, finding=finding))
+
 def ladder_numbers(report, ladder): return report.numbers(in_words(ladder, report.language), report.say("alignment_all")) if ladder else _show("")
 
 # %% ../../nbs/poc/04_alignment.ipynb #e5fdd3a6
 def saved(base, best, axes, trial, advice, ladder)->dict:
     "What results.json holds beside the comparison of the two encoders."
-    return dict(baselines=dict(measure=base.kind, single=base.single, both=base.both, gain=base.gain), search=best and dict(best.estimates(), pair=[best.layers_a[best.best[0]], best.layers_b[best.best[1]]]),
-                axes=axes.estimates(), trial=trial and trial.estimates(), explicit=dict(advice.estimates(), decision=advice.decision, evidence=advice.evidence), ladder=ladder and dict(ladder.estimates(), pattern=ladder.pattern(), agree=ladder.agree, disagree=ladder.disagree, undecided=ladder.undecided))
+    pair = best and [best.layers_a[best.best[0]], best.layers_b[best.best[1]]]
+    return dict(baselines=dict(measure=base.kind, single=base.single, both=base.both, gain=base.gain), search=best and dict(best.estimates(), pair=pair), axes=axes.estimates(),
+                trial=trial and trial.estimates(), explicit=dict(advice.estimates(), decision=advice.decision, evidence=advice.evidence),
+                ladder=ladder and dict(ladder.estimates(), pattern=ladder.pattern(), agree=ladder.agree, disagree=ladder.disagree, undecided=ladder.undecided))
