@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HOMES', 'lazy_names', 'load', 'read', 'MultimodalRecords', 'quantify_interactions', 'decompose', 'synergy_bounds',
            'predict_accuracy', 'recommend_fusion', 'plan_collection', 'similarity', 'similarity_grid',
-           'measure_alignment', 'measure_axes', 'Estimate', 'Verdict']
+           'measure_alignment', 'measure_axes', 'recommend_alignment', 'Estimate', 'Verdict']
 
 # %% ../nbs/mmkit.ipynb #86edc1a2
 import importlib, sys
@@ -19,10 +19,11 @@ HOMES = {
     "quantify_interactions": "mmkit.interactions.estimate", "decompose": "mmkit.interactions.pid", "synergy_bounds": "mmkit.interactions.bounds",
     "predict_accuracy": "mmkit.interactions.accuracy", "recommend_fusion": "mmkit.interactions.fusion", "plan_collection": "mmkit.interactions.collect",
     "similarity": "mmkit.alignment.similarity", "similarity_grid": "mmkit.alignment.similarity", "measure_alignment": "mmkit.alignment.calibrate", "measure_axes": "mmkit.alignment.axes",
+    "recommend_alignment": "mmkit.alignment.explicit",
     "Estimate": "mmkit.results", "Verdict": "mmkit.results",
 }
 _all_ = ["load", "read", "MultimodalRecords", "quantify_interactions", "decompose", "synergy_bounds", "predict_accuracy", "recommend_fusion", "plan_collection",
-         "similarity", "similarity_grid", "measure_alignment", "measure_axes",
+         "similarity", "similarity_grid", "measure_alignment", "measure_axes", "recommend_alignment",
          "Estimate", "Verdict"]
 
 # %% ../nbs/mmkit.ipynb #7c530c69

@@ -14,6 +14,7 @@ HOMES = {name: f"mmkit.alignment.{module}" for module, names in {
     "calibrate": ("measure_alignment", "alignment_curves", "AlignmentPolicy", "AlignmentResult"),
     "axes": ("measure_axes", "AxesPolicy", "AxesResult"),
     "study": ("study_law", "sample_study", "transform", "run_study", "StudyGrid", "StudyRecipe", "StudyResult"),
+    "explicit": ("try_alignment", "recommend_alignment", "AlignmentCosts", "AlignmentPilot"),
     "ladder": ("alignment_ladder", "LadderResult")}.items() for name in names}
 __getattr__, __dir__ = lazy_names("mmkit.alignment", HOMES)
 __all__ = list(HOMES)
