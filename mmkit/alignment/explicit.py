@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MOST_COLUMNS', 'RIDGES', 'METHODS', 'STEPS', 'BATCH', 'RATE', 'TEMPERATURE', 'DECAY', 'PENALTIES', 'OVERLAP',
-           'FEWEST_TESTED', 'FEWEST_PAIRS', 'SIGNS', 'LEANS', 'EXPECTED', 'EXPECTED_CELLS', 'PILOT_SIZES', 'CHANGED',
-           'DECISIONS', 'EVIDENCE', 'shared_world', 'Standard', 'standardise', 'canonical_directions', 'fit_cca',
-           'Aligner', 'cca_aligners', 'fit_procrustes', 'procrustes_aligners', 'fit_contrastive',
+           'FEWEST_TESTED', 'FEWEST_PAIRS', 'SIGNS', 'ALIGNED', 'LEANS', 'EXPECTED', 'EXPECTED_CELLS', 'PILOT_SIZES',
+           'CHANGED', 'DECISIONS', 'EVIDENCE', 'shared_world', 'Standard', 'standardise', 'canonical_directions',
+           'fit_cca', 'Aligner', 'cca_aligners', 'fit_procrustes', 'procrustes_aligners', 'fit_contrastive',
            'contrastive_aligners', 'fit_aligners', 'Task', 'outcomes', 'baseline', 'held_out_outcomes',
            'nested_outcomes', 'chosen', 'paired_gain', 'ExplicitPolicy', 'AlignmentTrial', 'AlignmentPilot',
            'try_alignment', 'AlignmentSign', 'sign', 'read_signs', 'agreement', 'expected_gain', 'AlignmentCosts',
@@ -487,7 +487,8 @@ def try_alignment(
     return AlignmentPilot(provenance(start, seed, parameters, records.fingerprint), *names, label, measure, q, trials, counts, penalty, notes)
 
 # %% ../../nbs/alignment/04_explicit.ipynb #696960ad
-SIGNS = {"private": (.30, "below"), "shared": (.70, "above"), "aligned": (.15, "above")}  # sign -> threshold, side on which alignment helps; from development cells
+SIGNS = {"private": (.08, "below"), "shared": (.80, "above"), "aligned": (.50, "above")}  # sign -> threshold, side on which alignment helps; from development cells
+ALIGNED = {"unbiased_cka": .50, "mutual_knn": .20}  # threshold by metric; other metrics were not tried and give no sign
 LEANS = ("helps", "costs", "unclear")
 
 @kind
@@ -503,9 +504,10 @@ class AlignmentSign:
 def sign(
     name:str, # key of `SIGNS`
     estimate:Estimate, # what was measured
+    threshold:float|None=None, # another threshold than that of `SIGNS`
 )->AlignmentSign:
     "Which way a sign leans."
-    threshold, good = SIGNS[check_choice(name, SIGNS, "sign")]; v = judge(f"sign_{name}", estimate, threshold, good).value
+    usual, good = SIGNS[check_choice(name, SIGNS, "sign")]; threshold = usual if threshold is None else threshold; v = judge(f"sign_{name}", estimate, threshold, good).value
     return AlignmentSign(name, estimate, threshold, good, {"pass": "helps", "fail": "costs"}.get(v, "unclear"))
 
 # %% ../../nbs/alignment/04_explicit.ipynb #07b591c8
@@ -523,8 +525,8 @@ def read_signs(
     if (i := found.get("InteractionResult")) is not None:
         u = i.quantities["unique_a" if use == i.modality_a else "unique_b"]; signs = {"private": u, "shared": _share(i.quantities["redundancy"], u)}
     elif (x := found.get("AxesResult")) is not None: signs = {"shared": x.quantities["redundancy_share"]}
-    if (a := found.get("AlignmentResult")) is not None: signs["aligned"] = a.calibrated
-    return tuple(sign(k, e) for k, e in signs.items())
+    a = found.get("AlignmentResult"); there = (sign("aligned", a.calibrated, ALIGNED[a.metric]),) if a is not None and a.metric in ALIGNED else ()
+    return (*(sign(k, e) for k, e in signs.items()), *there)
 
 def agreement(signs)->str: # "helps", "costs", "unclear", "disagree" or "nothing"
     "What the signs say together."
