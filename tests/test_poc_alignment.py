@@ -111,6 +111,15 @@ def test_many_records_are_drawn_and_it_is_said(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="40 of 60 records were drawn"): s = page.alignment_records(check_parameters("alignment", dict(data=str(path), label="kind")))
     assert len(s.records) == 40
 
+@pytest.mark.parametrize("share, condition, outside", ((.2, 3., False), (.42, .4, True), (.2, .4, True)))
+def test_data_outside_the_map_are_said_to_be(share, condition, outside):
+    from types import SimpleNamespace
+    from mmkit.poc.report import Report
+    from mmkit.results import Estimate, new_axes
+    e = lambda v: Estimate(v, v-.1, v+.1, 0., 99); axes = SimpleNamespace(quantities={"redundancy_share": e(share)}, conditioning=e(condition), nearest=lambda: [{"alignment": .25}, {"alignment": .5}], plot=lambda language: new_axes())
+    html = page.axes_figure(Report("alignment", check_parameters("alignment", {})), axes).data
+    assert "between 0.25 and 0.50" in html and ("outside the simulated worlds" in html) == outside
+
 # ---- what is refused before anything starts
 
 BAD = {"no such encoder": (dict(encoders_a="lite0_blok9"), "Did you mean `lite0_block9`"), "an encoder of the other side": (dict(encoders_b="lite0"), "encoders_b"), "twice": (dict(encoders_a="lite0,lite0"), "twice"), "markup": (dict(encoders_a="<b>"), "column names"),

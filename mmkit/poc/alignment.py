@@ -12,6 +12,7 @@ __all__ = ['MOST', 'FOLDS', 'QUESTIONS', 'STATE', 'bundled_records', 'file_recor
 # %% ../../nbs/poc/04_alignment.ipynb #2e53910f
 from dataclasses import dataclass
 import numpy as np
+from ..alignment.axes import study_map
 from ..alignment.calibrate import AlignmentPolicy
 from ..alignment.explicit import METHODS, AlignmentCosts
 from ..alignment.ladder import FEWEST_RUNGS, LadderPolicy, accuracy_strength, emoji_encoders, explained_strength, in_family
@@ -48,6 +49,7 @@ register({
                     "最良の組は「{first}」と「{second}」で、{value}です。色はすべての組の{metric}です。同じ数の無関係な組では、最良でも{threshold}を下回ります。"),
     "find_axes": ("In the five most similar worlds of a simulation, encoders reached an alignment between {low} and {high} (colour, unbiased CKA). The diamond is these data. It is one family of worlds: orientation, not a forecast.",
                   "シミュレーションで最も近い五つの世界では、整合は{low}～{high}でした（色、不偏CKA）。ひし形がお手元のデータです。一種類の世界だけの結果なので、予測ではなく目安です。"),
+    "find_axes_outside": ("These data lie outside the simulated worlds, so even the most similar ones are not very similar.", "お手元のデータはシミュレーションの範囲の外にあるため、最も近い世界でもあまり似ていません。"),
     "find_trial": ("The trial gained {value} points [{low}, {high}]. Shown is the gain of each method and strength with 95 % intervals; open diamonds are the same procedure with shuffled pairs, the band is the gain that was chosen without looking.",
                    "試行での向上は{value}ポイント[{low}, {high}]です。図は手法と強さごとの向上と95 %区間です。白いひし形はペアを入れ替えた同じ手順、帯は結果を見ずに選んだ場合の向上です。"),
     "find_ladder": ("{finding}Encoders of “{a}” from weak to strong, with 95 % intervals; the dashed line is chance.",
@@ -339,8 +341,10 @@ def subheading(report, key): return _show(_tag("h3", report.say(key)))
 
 def axes_figure(report, axes):
     "The data among the worlds of the study, and what the most similar ones reached."
-    found = [c["alignment"] for c in axes.nearest()]
-    return report.figure(lambda: axes.plot(language=report.language), report.say("find_axes", low=number(min(found), 2), high=number(max(found), 2)))
+    found, here = [c["alignment"] for c in axes.nearest()], {"redundancy_share": axes.quantities["redundancy_share"].value, "conditioning": axes.conditioning.value}
+    outside = any(not min(c[k] for c in study_map()) <= v <= max(c[k] for c in study_map()) for k, v in here.items())
+    text = report.say("find_axes", low=number(min(found), 2), high=number(max(found), 2))
+    return report.figure(lambda: axes.plot(language=report.language), text+(("" if report.language == "ja" else " ")+report.say("find_axes_outside") if outside else ""))
 
 def methods(
     report, # Report
