@@ -189,7 +189,7 @@ def test_signs_together():
 
 def test_a_trial_outvotes_the_signs(interactions):
     p = pilot_of((3, 4, 5)); from_a = AlignmentPilot(p.provenance, "a", "b", interactions.label, "accuracy", p.quantities, (), {}, 1.)
-    a = recommend_alignment((interactions, from_a)); assert a.decision == "invest" and a.contradicted and all(a.summary(k) for k in LANGUAGES)
+    a = recommend_alignment((interactions, from_a), AlignmentCosts(100, 200, pilot=1e6)); assert a.decision == "invest" and a.contradicted and all(a.summary(k) for k in LANGUAGES)
 
 # ---- the face
 
