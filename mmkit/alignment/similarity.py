@@ -469,8 +469,9 @@ class Centred:
         self.n, self.d = x.shape; self.dtype = np.float32 if normalize and x.dtype != np.float64 else np.float64
         if not normalize and (top := np.abs(x).max()) > 1e75:
             raise InputError(f"`{name}` holds numbers up to {top:.0e}, too large to square twice. Divide the features by their standard deviation.")
-        self.mean = sum(self._rows(i).sum(0, dtype=np.float64) for i in range(0, self.n, ROWS))/self.n
-        if x.size*np.dtype(self.dtype).itemsize <= keep: self.kept = np.concatenate(list(self.blocks()))
+        starts, fits = range(0, self.n, ROWS), x.size*np.dtype(self.dtype).itemsize <= keep
+        rows = [self._rows(i) for i in starts] if fits else map(self._rows, starts); self.mean = sum(r.sum(0, dtype=np.float64) for r in rows)/self.n
+        if fits: self.kept = np.concatenate([np.subtract(r, self.mean.astype(self.dtype), out=r) for r in rows])
         parts = [(np.einsum("ij,ij->i", r, r), r@self.mean.astype(self.dtype)) for r in self.blocks()]
         self.norms, self.lean = (np.concatenate(v).astype(np.float64) for v in zip(*parts))  # a_i and p_i of the formulas
         if self.norms.sum() <= 1e-12*(self.norms.sum()+self.n*(self.mean@self.mean)):
@@ -509,7 +510,8 @@ def tile_sums(
 )->tuple: # (L, L) sums of products of similarities over i != j, and (L, n) row sums without the diagonal
     "What CKA needs of every pair of layers, from square tiles of similarities; each tile serves both halves."
     n, layers = sides[0].n, len(sides); side = max(32, min(TILE, int(math.sqrt(2**22/layers)))); arrays = [s.array for s in sides]
-    sums, rows = np.zeros((layers, layers)), np.zeros((layers, n)); cuts = [slice(i, min(i+side, n)) for i in range(0, n, side)]
+    edges = np.linspace(0, n, -(-n//side)+1).astype(int); cuts = [slice(i, j) for i, j in zip(edges[:-1], edges[1:])]  # equal tiles: a thin last one costs as much as a full one
+    sums, rows = np.zeros((layers, layers)), np.zeros((layers, n))
     pairs = [(i, j) for p, i in enumerate(cuts) for j in cuts[p:]]
     for done, ((part, across, down), (i, j)) in enumerate(zip(in_parallel(lambda ij: _tile_parts(sides, arrays, *ij, gaussian), pairs), pairs)):
         sums += part; rows[:, i] += across
