@@ -156,13 +156,28 @@ def _similarities(torch, u, v, similarity, temperature):
 
 def _candidates(torch, u, v, negatives, similarity, temperature):
     "For the records of `u`: similarity to the partner (K,), and the logarithm of the sum over all candidates (K,)."
-    if negatives == "cross": s = _similarities(torch, u, v, similarity, temperature); return s.diagonal(), s.logsumexp(1)
-    own = _similarities(torch, u, u, similarity, temperature)
-    own = own.masked_fill(torch.eye(len(u), dtype=torch.bool), -math.inf)
-    if negatives == "both": s = _similarities(torch, u, v, similarity, temperature); return s.diagonal(), torch.logaddexp(s.logsumexp(1), own.logsumexp(1))
-    if similarity == "distance": partner = -((u-v)**2).sum(1)/temperature
-    else: partner = torch.nn.functional.cosine_similarity(u, v)/temperature
-    return partner, torch.logaddexp(partner, own.logsumexp(1))
+    if similarity == "cosine": u, v = (math.sqrt(.5)*torch.nn.functional.normalize(w, dim=1) for w in (u, v)) # then -(distance squared) = cosine - 1
+    if negatives != "within": s = _similarities(torch, u, v, "distance", temperature); partner, total = s.diagonal(), s.logsumexp(1)
+    else: partner = total = -((u-v)**2).sum(1)/temperature
+    if negatives != "cross": total = torch.logaddexp(total, _crowding()(u/math.sqrt(temperature)))
+    shift = float(similarity == "cosine")/temperature
+    return partner+shift, total+shift
+
+# %% ../../nbs/misalignment/00_contrastive.ipynb #98a7a1ad
+@functools.cache
+def _crowding():
+    "For each code the logarithm of the sum of exp(-squared distance) to the other codes, as a PyTorch function."
+    import torch
+    class Crowding(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, u):
+            square = (u*u).sum(1); near = torch.addmm(-square, u, u.T, alpha=2).sub_(square[:, None]).clamp_(max=0).exp_().fill_diagonal_(0); total = near.sum(1).clamp_(min=1e-37)
+            ctx.save_for_backward(u, near, total); return total.log()
+        @staticmethod
+        def backward(ctx, g):
+            u, near, total = ctx.saved_tensors; w = (g/total)[:, None]; pulled = near @ torch.cat([w, w*u], 1)
+            return -2*(u*(w*near.sum(1, keepdim=True)+pulled[:, :1])-w*(near @ u)-pulled[:, 1:])
+    return Crowding.apply
 
 # %% ../../nbs/misalignment/00_contrastive.ipynb #a4ae14be
 def _mean(values, weights): return values.mean() if weights is None else (weights*values).sum()/weights.sum()
