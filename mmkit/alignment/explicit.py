@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = ['MOST_COLUMNS', 'RIDGES', 'METHODS', 'STEPS', 'BATCH', 'RATE', 'TEMPERATURE', 'DECAY', 'PENALTIES', 'OVERLAP',
            'FEWEST_TESTED', 'FEWEST_PAIRS', 'SIGNS', 'ALIGNED', 'LEANS', 'ANY', 'EXPECTED', 'PILOT_SIZES', 'CHANGED',
-           'DECISIONS', 'EVIDENCE', 'shared_world', 'Standard', 'standardise', 'canonical_directions', 'fit_cca',
-           'Aligner', 'cca_aligners', 'fit_procrustes', 'procrustes_aligners', 'fit_contrastive',
-           'contrastive_aligners', 'fit_aligners', 'Task', 'outcomes', 'baseline', 'held_out_outcomes',
-           'nested_outcomes', 'chosen', 'paired_gain', 'ExplicitPolicy', 'AlignmentTrial', 'AlignmentPilot',
-           'try_alignment', 'AlignmentSign', 'sign', 'read_signs', 'agreement', 'expected_gain', 'AlignmentCosts',
-           'plan_pilot', 'decide', 'AlignmentAdvice', 'recommend_alignment']
+           'DECISIONS', 'EVIDENCE', 'shared_world', 'Standard', 'standardise', 'fit_cca', 'Aligner', 'cca_aligners',
+           'fit_procrustes', 'procrustes_aligners', 'fit_contrastive', 'contrastive_aligners', 'fit_aligners', 'Task',
+           'outcomes', 'baseline', 'held_out_outcomes', 'nested_outcomes', 'chosen', 'paired_gain', 'ExplicitPolicy',
+           'AlignmentTrial', 'AlignmentPilot', 'try_alignment', 'AlignmentSign', 'sign', 'read_signs', 'agreement',
+           'expected_gain', 'AlignmentCosts', 'plan_pilot', 'decide', 'AlignmentAdvice', 'recommend_alignment']
 
 # %% ../../nbs/alignment/04_explicit.ipynb #f35b6a80
 import functools, itertools, math, time
 from dataclasses import dataclass
 from statistics import NormalDist
 import numpy as np
+from ..canonical import canonical_directions, held_out_correlations
 from ..checks import InputError, check_array, check_choice, check_number, check_paired, nearest, warn_weak
 from ..language import register, say
 from ..results import COLOURS, Estimate, Result, fonts, judge, kind, new_axes, number, provenance, records_to_separate
@@ -61,40 +61,15 @@ def standardise(
     axes = np.linalg.svd((x-mean)/scale, full_matrices=False)[2][:MOST_COLUMNS].T if x.shape[1] > MOST_COLUMNS else None
     return Standard(mean, scale, axes)
 
-# %% ../../nbs/alignment/04_explicit.ipynb #4bbc886b
-def _roots(x, ridge):
-    "Directions (d, r) of a centred `x` that are more than rounding, and the square roots of their variances with the ridge (in mean variances) added."
-    w, v = np.linalg.eigh(x.T @ x/len(x)); keep = w > max(w[-1], 0)*1e-13
-    return v[:, keep], np.sqrt(w[keep]+ridge*w[keep].mean())
-
-def canonical_directions(
-    x:np.ndarray, # (n, d_x) centred
-    z:np.ndarray, # (n, d_z) centred, same records
-    ridge:float=0., # added to every variance, in units of the mean variance
-)->tuple: # read_x (d_x, m), write_x (m, d_x), correlations (m,), read_z (d_z, m)
-    "Canonical correlation analysis by one singular value decomposition."
-    (v_x, s_x), (v_z, s_z) = _roots(x, ridge), _roots(z, ridge)
-    p, rho, q = np.linalg.svd((v_x/s_x).T @ (x.T @ z/len(x)) @ (v_z/s_z), full_matrices=False)
-    return (v_x/s_x) @ p, p.T @ (v_x*s_x).T, np.minimum(rho, 1), (v_z/s_z) @ q.T
-
 # %% ../../nbs/alignment/04_explicit.ipynb #15c95632
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.)
-
-def _held_out(x, z, ridge):
-    "Mean correlation of each canonical pair on the half that was not used to find it."
-    half, found = np.arange(len(x)) % 2 == 0, []
-    for train in (half, ~half):
-        m_x, m_z = x[train].mean(0), z[train].mean(0); read_x, _, _, read_z = canonical_directions(x[train]-m_x, z[train]-m_z, ridge)
-        u, v = (x[~train]-m_x) @ read_x, (z[~train]-m_z) @ read_z; u, v = u-u.mean(0), v-v.mean(0)
-        found.append((u*v).sum(0)/np.sqrt(np.maximum((u*u).sum(0)*(v*v).sum(0), 1e-300)))
-    m = min(map(len, found)); return np.mean([f[:m] for f in found], 0)
 
 def fit_cca(
     x:np.ndarray, # (n, d_x) standardised, pairs only
     z:np.ndarray, # (n, d_z)
 )->tuple: # ridge, weights (m,): held-out correlation of each direction, 0 = dropped; and what `canonical_directions` returns
     "Canonical directions with ridge and number chosen on held-out halves."
-    noise = 2/math.sqrt(len(x)); tried = {ridge: _held_out(x, z, ridge) for ridge in RIDGES}
+    noise = 2/math.sqrt(len(x)); tried = {ridge: held_out_correlations(x, z, ridge) for ridge in RIDGES}
     ridge = max(tried, key=lambda k: (tried[k][tried[k] > noise]**2).sum()); found = canonical_directions(x, z, ridge)
     r = np.zeros(len(found[2])); m = min(len(r), len(tried[ridge])); r[:m] = np.where(tried[ridge][:m] > noise, tried[ridge][:m], 0)
     if not r.any(): r[0] = noise  # something must be left to look at
