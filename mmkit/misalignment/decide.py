@@ -4,19 +4,19 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'RIDGES', 'TASKS', 'ALPHAS', 'ARMS', 'OBJECTIVES', 'ACT_ON_SUSPICION', 'SHARES', 'FEWEST', 'WIDER',
-           'FEWEST_COMPARED', 'STEPS', 'CODE', 'VERDICTS', 'caption_world', 'Compact', 'compact', 'directions', 'Head',
-           'fit_head', 'retrieved', 'predicted', 'twins', 'fold_of', 'erase', 'route', 'PairTask', 'stand_in',
-           'arranged', 'encoder_for', 'outcome', 'held_out', 'crossed', 'reference', 'name_of_arm', 'differences',
-           'simultaneous', 'ArmGain', 'Threshold', 'ArmsResult', 'arm_words', 'ArmsPolicy', 'side_features',
-           'factor_values', 'suspicion_of', 'configurations', 'prepared', 'chosen_rows', 'readable',
-           'contrastive_trainer', 'compare_arms', 'MisalignmentCosts', 'price_of', 'ArmOption', 'deviation',
-           'option_of', 'perfect_information', 'choose', 'Experiment', 'experiments', 'MisalignmentAdvice',
-           'decide_misalignment']
+           'FEWEST_COMPARED', 'STEPS', 'CODE', 'VERDICTS', 'caption_world', 'Compact', 'compact', 'Head', 'fit_head',
+           'retrieved', 'predicted', 'twins', 'fold_of', 'erase', 'route', 'PairTask', 'stand_in', 'arranged',
+           'encoder_for', 'outcome', 'held_out', 'crossed', 'reference', 'name_of_arm', 'differences', 'simultaneous',
+           'ArmGain', 'Threshold', 'ArmsResult', 'arm_words', 'ArmsPolicy', 'side_features', 'factor_values',
+           'suspicion_of', 'configurations', 'prepared', 'chosen_rows', 'readable', 'contrastive_trainer',
+           'compare_arms', 'MisalignmentCosts', 'price_of', 'ArmOption', 'deviation', 'option_of',
+           'perfect_information', 'choose', 'Experiment', 'experiments', 'MisalignmentAdvice', 'decide_misalignment']
 
 # %% ../../nbs/misalignment/03_decide.ipynb #23063251
 import itertools, math, time, warnings
 from dataclasses import dataclass, field, replace
 import numpy as np
+from ..canonical import canonical_directions, held_out_correlations
 from ..checks import InputError, check_array, check_choice, check_number, check_paired, nearest, warn_weak
 from ..language import register, say
 from ..results import COLOURS, Estimate, Result, fonts, html_table, judge, kind, new_axes, number, provenance, records_to_separate
@@ -63,22 +63,6 @@ def compact(
     return Compact(mean, scale, np.linalg.svd(z, full_matrices=False)[2][:min(COLUMNS, max(2, len(x)//4))].T)
 
 # %% ../../nbs/misalignment/03_decide.ipynb #a9224fe2
-def _roots(x, w, ridge):
-    v, u = np.linalg.eigh((x*w[:, None]).T @ x); keep = v > max(v[-1], 0)*1e-12
-    return u[:, keep], np.sqrt(v[keep]+ridge*v[keep].mean())
-
-def directions(
-    a:np.ndarray, # (n, d_a)
-    b:np.ndarray, # (n, d_b)
-    w:np.ndarray, # (n,) weights, at least 0, sum 1
-    ridge:float, # added to every variance, in mean variances
-)->tuple: # means, readers (d_a, m), (d_b, m)
-    "Canonical directions of weighted pairs."
-    m_a, m_b = w @ a, w @ b; a, b = a-m_a, b-m_b; (u, s), (v, t) = _roots(a, w, ridge), _roots(b, w, ridge)
-    p, _, q = np.linalg.svd((u/s).T @ ((a*w[:, None]).T @ b) @ (v/t), full_matrices=False)
-    return m_a, m_b, (u/s) @ p, (v/t) @ q.T
-
-# %% ../../nbs/misalignment/03_decide.ipynb #8fff780b
 @dataclass(frozen=True, eq=False)
 class Head:
     "Linear codes of both sides in one space."
@@ -89,16 +73,7 @@ class Head:
     def encode_a(self, a): return (a-self.means[0]) @ self.reads[0]*self.trust
     def encode_b(self, b): return (b-self.means[1]) @ self.reads[1]*self.trust
 
-def _held_out(a, b, w, ridge):
-    "Correlation of each direction on the half that did not define it."
-    found, half = [], np.arange(len(a)) % 2 == 0
-    for train in (half, ~half):
-        m_a, m_b, r, q = directions(a[train], b[train], w[train]/w[train].sum(), ridge); v = w[~train]/w[~train].sum()
-        x, z = (a[~train]-m_a) @ r, (b[~train]-m_b) @ q; x, z = x-v @ x, z-v @ z
-        found.append((v @ (x*z))/np.sqrt(np.maximum((v @ x**2)*(v @ z**2), 1e-300)))
-    m = min(map(len, found)); return np.mean([f[:m] for f in found], 0)
-
-# %% ../../nbs/misalignment/03_decide.ipynb #8cec4ba6
+# %% ../../nbs/misalignment/03_decide.ipynb #8fff780b
 def fit_head(
     a:np.ndarray, # (n, d_a) compact
     b:np.ndarray, # (n, d_b) compact, same records
@@ -107,7 +82,7 @@ def fit_head(
 )->Head:
     "Weighted canonical correlation whose directions are believed as far as they hold on held-out halves."
     w = np.ones(len(a)) if w is None else w; keep = w > 0; a, b, w = a[keep], b[keep], w[keep]/w[keep].sum()
-    m_a, m_b, r, q = directions(a, b, w, ridge); t = np.zeros(r.shape[1]); held = _held_out(a, b, w, ridge)[:len(t)]
+    m_a, m_b = w @ a, w @ b; r, _, _, q = canonical_directions(a-m_a, b-m_b, ridge, w); t = np.zeros(r.shape[1]); held = held_out_correlations(a, b, ridge, w)[:len(t)]
     t[:len(held)] = np.where(held > 2*math.sqrt((w**2).sum()), held, 0)  # 1/sum(w²) is the number of pairs that count
     if not t.any(): t[0] = 1e-3  # something must be left to look at
     return Head((m_a, m_b), (r, q), t)
