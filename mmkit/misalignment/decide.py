@@ -578,11 +578,16 @@ def _curve(configs, out, fold, picks, group):
     return tuple(made)
 
 # %% ../../nbs/misalignment/03_decide.ipynb #fe864dd1
+def _mask(records, given, name):
+    "(n,) bool, all true when None."
+    t = np.ones(len(records), bool) if given is None else np.asarray(given)
+    if t.dtype != bool or t.shape != (len(records),): raise InputError(f"`{name}` has shape {t.shape} ({t.dtype}), but {len(records):,} true/false values were expected, one for each record.")
+    return t
+
 def _trusted(records, trusted):
     "(n,) bool."
     if trusted is None: return np.zeros(len(records), bool)
-    t = np.asarray(trusted)
-    if t.dtype != bool or t.shape != (len(records),): raise InputError(f"`trusted` has shape {t.shape} ({t.dtype}), but {len(records):,} true/false values were expected, true for pairs confirmed to be right.")
+    t = _mask(records, trusted, "trusted")
     if t.sum() < 30: raise InputError(f"`trusted` confirms only {int(t.sum())} pairs, but at least 30 are needed to score on them alone. Confirm more, or leave `trusted` out.")
     return t
 
@@ -641,6 +646,7 @@ def compare_arms(
     trusted=None, # (n,) bool: pairs confirmed to be right; only these are scored
     split:str|None=None, # attribute in `records.groups` that does not straddle folds, e.g. the site
     target=None, # value of `split` where the model will be used: only its records are scored
+    scored=None, # (n,) bool: held-out records that count; nothing is learned from it, unlike `trusted`; None: all
     shares=SHARES, # thresholds of filter and repair
     folds:int=5, # 3..20
     repeats:int=3, # different folds
@@ -655,7 +661,7 @@ def compare_arms(
     start = time.perf_counter(); names = _both(records, modalities); check_choice(task, TASKS, "task"); omit = (omit,) if isinstance(omit, str) else tuple(omit)
     for v, name, low, high in ((folds, "folds", 3, 20), (repeats, "repeats", 1, 20), (rows, "rows", FEWEST_COMPARED, 20_000), (at, "at", 1, 1000), (seed, "seed", 0, 2**32-1)): check_number(v, name, low, high, integer=True)
     arms = arms if not omit or "omit" in arms else (*((arms,) if isinstance(arms, str) else arms), "omit"); use = check_choice(use or names[0], names, "use"); y = _target_of(records, task, kpi)
-    sites, here = _split(records, split, target); sure = _trusted(records, trusted); keep = chosen_rows(records, names, rows, seed); known = _given(diagnosis, records, keep)
+    sites, here = _split(records, split, target); here = here & _mask(records, scored, "scored"); sure = _trusted(records, trusted); keep = chosen_rows(records, names, rows, seed); known = _given(diagnosis, records, keep)
     p = prepared(records, names, keep, y, sure, here & sure if task == "retrieval" and sure.any() else here, oracle, omit, factors, at, "ab"[names.index(use)])
     configs = configurations(arms, omit, shares, len(keep), folds); part = records if len(keep) == len(records) else records.select(np.isin(np.arange(len(records)), keep))
     suspicion, found = suspicion_of(part, names, (p.a, p.b), known, p.trusted) if any(arm in ACT_ON_SUSPICION for arm, _ in configs) else (None, known if isinstance(known, MisalignmentResult) else None)
