@@ -236,7 +236,7 @@ _LOSSES = dict(zip((*OBJECTIVES, "soft_cca"), (info_nce, rince, sigmoid, soft_ta
 # %% ../../nbs/misalignment/00_contrastive.ipynb #d909e889
 @dataclass(frozen=True)
 class Recipe:
-    "How encoders are trained; the defaults measured best on small simulations, `PAPER` is arXiv 2504.10143, appendix C.1."
+    "How encoders are trained: gentle defaults for some hundred to some thousand records; `PAPER` is arXiv 2504.10143, appendix C.1."
     hidden:tuple = (128, 128) # widths of the hidden layers
     slope:float = .2 # of LeakyReLU below zero
     batch:int = 1024 # pairs for each step
@@ -402,6 +402,10 @@ class Training:
     @property
     def all(self): return [p for arrays in self.arrays for p in arrays]
 
+    def encode(self, side, x):
+        "Code of records at this moment; side 0 is a, 1 is b."
+        with self.torch.no_grad(): return _forward(self.torch.as_tensor(self.white[side](x), dtype=self.torch.float32), self.arrays[side], self.recipe.slope, self.n_shortcut).double().numpy()
+
     def loss(self, rows):
         "Loss of some records."
         u, v = (_forward(x[rows], arrays, self.recipe.slope, self.n_shortcut) for x, arrays in zip(self.x, self.arrays))
@@ -514,7 +518,7 @@ def train_encoders(
     white = [whitening(x, recipe.whiten) for x in (x_a, x_b)]; recipe = replace(recipe, batch=batch_that_fits(min(recipe.batch, len(x_a)), objective))
     options = dict(negatives=negatives, similarity=similarity, temperature=temperature)
     with one_core() as torch:
-        t = Training(torch, white[0](x_a), white[1](x_b), weights, code_dim, recipe, objective, options, shortcut, seed)
+        t = Training(torch, white[0](x_a), white[1](x_b), weights, code_dim, recipe, objective, options, shortcut, seed); t.white = white
         key = _key((x_a, x_b, weights, code_dim, objective, options, asdict(recipe), steps, seed, *(shortcut or ()))) if resume else ""
         if resume and Path(resume).exists(): t.load(resume, key)
         t.run(steps, seconds, progress, (lambda: t.save(resume, key)) if resume else lambda: None, watch)
