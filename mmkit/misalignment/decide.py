@@ -777,8 +777,8 @@ def experiments(
     "Experiments that would separate the gain from what it must exceed."
     more = records_to_separate(gain, threshold); found = []
     if scored_on == "scored_as_given" and rate is not None and rate.value < .9:
-        right = replace(gain, value=gain.value/(1-rate.value), low=gain.low/(1-rate.value), high=gain.high/(1-rate.value)); n = records_to_separate(right, threshold)/2
-        if n*(1-rate.value) <= gain.n: found.append(Experiment("confirm", max(30, math.ceil(n)), costs.check*max(30, n) if costs else math.nan, worth))
+        right = replace(gain, **{k: getattr(gain, k)/(1-rate.value) for k in ("value", "low", "high")}); n = max(30., records_to_separate(right, threshold))
+        if n <= gain.n: found.append(Experiment("confirm", math.ceil(n), costs.check*math.ceil(n) if costs else math.nan, worth))
     if math.isfinite(more) and more < 1e7: found.append(Experiment("collect", max(1, math.ceil(more-gain.n)), costs.pair*(more-gain.n) if costs and costs.pair is not None else math.nan, worth))
     return tuple(sorted(found, key=lambda e: (math.isnan(e.cost), e.cost if not math.isnan(e.cost) else e.units)))
 
