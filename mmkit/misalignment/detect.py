@@ -8,10 +8,11 @@ __all__ = ['FEWEST_TEXTS', 'MOST_COLUMNS', 'CUTS', 'LEAN', 'SHRINK', 'POWERS', '
            'tokens', 'word_table', 'read_factors', 'check_factors', 'edge_grid', 'main_parts', 'Side', 'side_of',
            'cosines', 'neighbour_weights', 'neighbour_scores', 'rank_p', 'flat_cut', 'storey', 'rate_interval',
            'share_estimate', 'posterior_wrong', 'rbf', 'kernels_of', 'out_of_fold', 'word_fit', 'column_fit',
-           'factor_probabilities', 'Task', 'predicted', 'choose_kernel', 'best_prediction', 'factor_fit', 'fit_of',
-           'tasks_of', 'Scored', 'judged', 'model_scores', 'small_loss_weights', 'mixture_weights', 'two_halves',
-           'contradiction', 'unmixed', 'error_evidence', 'mixture_of_kinds', 'rest_evidence', 'typed_scores',
-           'DetectPolicy', 'MisalignmentResult', 'Gallery', 'repeated', 'name_errors', 'factor_estimates',
+           'factor_probabilities', 'Task', 'predicted', 'choose_kernel', 'chosen_kernels', 'best_prediction',
+           'factor_fit', 'fit_of', 'tasks_of', 'Scored', 'judged', 'model_scores', 'small_loss_weights',
+           'mixture_weights', 'two_halves', 'contradiction', 'unmixed', 'error_evidence', 'mixture_of_kinds',
+           'rest_evidence', 'typed_scores', 'DetectPolicy', 'MisalignmentResult', 'Gallery', 'usual_probability',
+           'looks_like', 'repeated', 'Names', 'name_factor', 'name_silence', 'name_errors', 'factor_estimates',
            'bound_together', 'distinct_rows', 'score_pairs', 'diagnose_misalignment']
 
 # %% ../../nbs/misalignment/02_detect.ipynb #9c78ae8b
@@ -71,15 +72,20 @@ def read_factors(
 def check_factors(factors, records, names):
     "Factors in one form: a dictionary as it is; names of groups become factors whose values are their own words; `InputError` for anything else."
     if factors is None: return {}
-    if not isinstance(factors, dict): factors = {f: {str(v): (str(v),) for v in sorted({*map(str, records.groups[check_choice(f, records.groups, "factors")])})} for f in factors}
-    out = {}
-    for f, values in factors.items():
-        if not isinstance(values, dict) or len(values) < 2: raise InputError(f"`factors[{f}]` needs at least two values, each with the words that say so, for example {{'red': ('red', 'crimson'), 'blue': ('blue',)}}.")
-        out[str(f)] = {str(v): (said,) if isinstance(said, str) else tuple(map(str, said)) for v, said in values.items()}
-        for v, said in out[str(f)].items():
-            if not said or not all(said): raise InputError(f"`factors[{f}][{v}]` holds no words. Say how a caption expresses this value, or leave it out.")
     if not any(records.modalities.get(m) is not None and records.modalities[m].dtype == object for m in names):
-        raise InputError(f"`factors` are read from words, but neither `{names[0]}` nor `{names[1]}` is text. Leave `factors` out, or add the captions as a modality.")
+        raise InputError(f"`factors` are read from words, but neither `{names[0]}` nor `{names[1]}` is text. Leave `factors` out, or add the captions.")
+    if not isinstance(factors, dict): factors = {f: _own_words(records.groups[check_choice(f, records.groups, "factors")]) for f in factors}
+    return {str(f): _check_values(f, values) for f, values in factors.items()}
+
+def _own_words(values): return {v: (v,) for v in sorted({*map(str, values)})}
+
+def _check_values(f, values):
+    "One factor: at least two values, each with words."
+    if not isinstance(values, dict) or len(values) < 2:
+        raise InputError(f"`factors[{f}]` needs at least two values, each with the words that say so, for example {{'red': ('red', 'crimson'), 'blue': ('blue',)}}.")
+    out = {str(v): (said,) if isinstance(said, str) else tuple(map(str, said)) for v, said in values.items()}
+    for v, said in out.items():
+        if not said or not all(said): raise InputError(f"`factors[{f}][{v}]` holds no words. Say how a caption expresses this value, or leave it out.")
     return out
 
 # %% ../../nbs/misalignment/02_detect.ipynb #cb996cf2
@@ -106,11 +112,13 @@ def main_parts(
     v, u = eigh(gram, subset_by_index=(m-most, m-1)); keep = np.flatnonzero(v > 1e-10*max(v[-1], 1e-300))[::-1]
     return u[:, keep]*np.sqrt(v[keep]) if len(c) <= c.shape[1] else c @ u[:, keep]
 
+# %% ../../nbs/misalignment/02_detect.ipynb #c20092fb
 def _picture_views(x):
     "Four looks at (n, h, w[, c]) uint8 pictures."
     from mmkit.data.encoders import encode
     flat = x.reshape(len(x), -1)/255.
-    return (main_parts(flat, 50), encode(list(x), "colour_histogram").astype(float), edge_grid(x.astype(float).reshape(*x.shape[:3], -1).mean(3)), encode(list(x), "pixels8").astype(float))
+    colour, small = (encode(list(x), e).astype(float) for e in ("colour_histogram", "pixels8"))
+    return main_parts(flat, 50), colour, edge_grid(x.astype(float).reshape(*x.shape[:3], -1).mean(3)), small
 
 # %% ../../nbs/misalignment/02_detect.ipynb #e4ccae81
 @dataclass(frozen=True, eq=False)
@@ -229,7 +237,8 @@ def rate_interval(p, level=.95):
 def share_estimate(count, n, chance, level):
     "A share with its exact binomial interval (Clopper and Pearson)."
     from scipy.stats import beta
-    tail = (1-level)/2; low = float(beta.ppf(tail, count, n-count+1)) if count > 0 else 0.; high = float(beta.ppf(1-tail, count+1, n-count)) if count < n else 1.
+    tail = (1-level)/2; low = float(beta.ppf(tail, count, n-count+1)) if count > 0 else 0.
+    high = float(beta.ppf(1-tail, count+1, n-count)) if count < n else 1.
     return Estimate(count/n, low, high, chance, n, "worse", level=level)
 
 # %% ../../nbs/misalignment/02_detect.ipynb #1c5d2aa3
@@ -345,6 +354,11 @@ def choose_kernel(task, kernels, apart=None):
     "Number of the kernel with the smallest out-of-fold loss."
     return 0 if len(kernels) == 1 else int(np.argmin([min(_losses(task, k, np.ones(len(k)), apart)) for k in kernels]))
 
+def chosen_kernels(tasks, kernels_a, kernels_b, apart=None):
+    "The best kernel for each task, among those of the side it is predicted from."
+    sides = [kernels_b if t.back else kernels_a for t in tasks]
+    return [k[choose_kernel(t, k, apart)] for t, k in zip(tasks, sides)]
+
 def best_prediction(task, k, w, apart=None):
     "The prediction with the best ridge."
     return predicted(task, k, RIDGES[int(np.argmin(_losses(task, k, w, apart)))], w, apart)[0]
@@ -367,7 +381,8 @@ def tasks_of(a:Side, b:Side):
     out = []
     for target, back in ((b, False), (a, True)):
         if target.kind == "numbers" and {a.kind, b.kind} == {"words", "numbers"}: continue
-        out += [Task("factor", np.eye(c.max()+1)[np.maximum(c, 0)]*(c >= 0)[:, None], c, f, back) for f, c in target.codes.items() if len(np.unique(c[c >= 0])) > 1]
+        said = {f: c for f, c in target.codes.items() if len(np.unique(c[c >= 0])) > 1}
+        out += [Task("factor", np.eye(c.max()+1)[np.maximum(c, 0)]*(c >= 0)[:, None], c, f, back) for f, c in said.items()]
         if target.y.shape[1]: out.append(Task("words" if target.kind == "words" else "columns", target.y, None, "", back))
     return out
 
@@ -400,7 +415,7 @@ def model_scores(
     weigh=None, # called as weigh(s): weights from a table of scores; None = one minus the probability of being wrong
 )->Scored:
     "Out-of-fold scores of every possible pair, re-weighted twice."
-    n = len(tasks[0].y); w = np.ones(n); of = [kernels_b if t.back else kernels_a for t in tasks]; of = [k[choose_kernel(t, k, apart)] for t, k in zip(tasks, of)]
+    w, of = np.ones(len(tasks[0].y)), chosen_kernels(tasks, kernels_a, kernels_b, apart)
     for r in range(ROUNDS+1):
         found = tuple(best_prediction(t, k, w, apart) for t, k in zip(tasks, of)); s = sum(fit_of(t, p, w) for t, p in zip(tasks, found))
         p, wrong = judged(s, apart, trusted); w = 1-wrong if weigh is None else weigh(s)
@@ -460,7 +475,7 @@ def mixture_of_kinds(
     rest, # (n,) log-likelihood ratio right : swapped from everything that is no factor
     trusted=None, # (n,) pairs known to be right
     steps:int=30, # of expectation maximisation
-)->tuple: # (n, 2 + factors) probabilities of right, swapped, each factor wrong; (2 + factors,) shares
+)->np.ndarray: # (n, 2 + factors) probabilities of right, swapped, each factor wrong
     "Which kind of error, if any, explains each pair?"
     own, off, prior = (np.stack(v, 1) for v in zip(*evidence)); right = own.sum(1)+rest; m = own.shape[1]
     logs = np.column_stack([right, prior.sum(1), right[:, None]-own+off]); share = np.full(m+2, .1/(m+1)); share[0] = .9
@@ -468,7 +483,7 @@ def mixture_of_kinds(
         g = logs+np.log(share); g = np.exp(g-g.max(1, keepdims=True)); g /= g.sum(1, keepdims=True)
         if trusted is not None: g[trusted] = np.eye(m+2)[0]
         share = (g.sum(0)+.2)/(len(g)+.2*(m+2))
-    return g, share
+    return g
 
 # %% ../../nbs/misalignment/02_detect.ipynb #24c546f9
 def rest_evidence(tasks, found, w, apart=None):
@@ -478,33 +493,41 @@ def rest_evidence(tasks, found, w, apart=None):
     p = rank_p(sum(s), apart); rate = np.clip(storey(p), .02, .98); wrong = np.clip(posterior_wrong(p, rate), .01, .99)
     return np.log((1-wrong)/wrong*rate/(1-rate))
 
+# %% ../../nbs/misalignment/02_detect.ipynb #06d2ee4b
 def typed_scores(tasks, kernels_a, kernels_b, apart=None, trusted=None)->Scored:
     "Like `model_scores`, with the kind of error; each factor is fitted without the pairs that seem to be wrong in it."
-    n = len(tasks[0].y); of = [kernels_b if t.back else kernels_a for t in tasks]; of = [k[choose_kernel(t, k, apart)] for t, k in zip(tasks, of)]
+    n, of = len(tasks[0].y), chosen_kernels(tasks, kernels_a, kernels_b, apart)
     factors = [i for i, t in enumerate(tasks) if t.kind == "factor"]; w = [np.ones(n) for _ in tasks]; swapped = np.zeros(n)
     for r in range(ROUNDS+1):
         found = [best_prediction(t, k, v, apart) for t, k, v in zip(tasks, of, w)]
-        clean = [unmixed(found[i], tasks[i].codes, w[i]) for i in factors]
-        kinds, share = mixture_of_kinds([error_evidence(c, tasks[i].codes) for c, i in zip(clean, factors)], rest_evidence(tasks, found, 1-swapped, apart), trusted)
-        swapped = kinds[:, 1]; w = [np.maximum(1-swapped-(kinds[:, 2+factors.index(i)] if i in factors else 0), 1e-3) for i in range(len(tasks))]
+        clean = {i: unmixed(found[i], tasks[i].codes, w[i]) for i in factors}; rest = rest_evidence(tasks, found, 1-swapped, apart)
+        kinds = mixture_of_kinds([error_evidence(clean[i], tasks[i].codes) for i in factors], rest, trusted)
+        swapped = kinds[:, 1]; own = {i: kinds[:, 2+g] for g, i in enumerate(factors)}
+        w = [np.maximum(1-swapped-own.get(i, 0), 1e-3) for i in range(len(tasks))]
     s = sum(fit_of(t, p, 1-swapped) for t, p in zip(tasks, found)); p, _ = judged(s, apart)
-    for c, i in zip(clean, factors): found[i] = c
-    return Scored(s, p, 1-kinds[:, 0], tuple(found), tuple(tasks), kinds)
+    return Scored(s, p, 1-kinds[:, 0], tuple(clean.get(i, f) for i, f in enumerate(found)), tuple(tasks), kinds)
 
 # %% ../../nbs/misalignment/02_detect.ipynb #54b26999
 TYPES = ("right", "incomplete", "wrong_factor", "swapped", "systematic")
 register({
     "pair_right": ("right", "正しい"), "pair_incomplete": ("incomplete", "記述の欠落"), "pair_wrong_factor": ("one factor wrong", "一部の要素が誤り"),
     "pair_swapped": ("swapped", "取り違え"), "pair_systematic": ("systematic", "系統的な誤り"),
-    "wrong_rate": ("share of mismatched pairs", "取り違えたペアの割合"), "wrong_rate_distinct": ("the same without near duplicates", "同上(ほぼ同じものを除く)"), "pair_agreement": ("agreement of the modalities", "モダリティ間の一致度"),
-    "wrong_factor_rate": ("share of captions wrong about {factor}", "{factor}を誤って記述した割合"), "missing_factor_rate": ("share of captions silent about {factor}", "{factor}を記述していない割合"),
-    "detect_summary": ("About {rate} of {n} pairs of {a} and {b} do not belong together [{low}, {high}]", "{a}と{b}の{n}ペアのうち、約{rate}[{low}, {high}]は組み合わせが誤っています"),
-    "detect_wrong_factors": ("wrong more often than allowed: {factors}", "許容範囲を超えて誤っている要素：{factors}"), "detect_missing_factors": ("left out: {factors}", "記述されていない要素：{factors}"),
+    "wrong_rate": ("share of mismatched pairs", "取り違えたペアの割合"), "pair_agreement": ("agreement of the modalities", "モダリティ間の一致度"),
+    "wrong_rate_distinct": ("the same without near duplicates", "同上(ほぼ同じものを除く)"),
+    "wrong_factor_rate": ("share of captions wrong about {factor}", "{factor}を誤って記述した割合"),
+    "missing_factor_rate": ("share of captions silent about {factor}", "{factor}を記述していない割合"),
+    "detect_summary": ("About {rate} of {n} pairs of {a} and {b} do not belong together [{low}, {high}]",
+                       "{a}と{b}の{n}ペアのうち、約{rate}[{low}, {high}]は組み合わせが誤っています"),
+    "detect_wrong_factors": ("wrong more often than allowed: {factors}", "許容範囲を超えて誤っている要素：{factors}"),
+    "detect_missing_factors": ("left out: {factors}", "記述されていない要素：{factors}"),
+    "detect_rule": ("{factor}: {expected} is called {said} {n} times", "{factor}：{expected}が{said}と記述された例が{n}件"),
     "detect_p": ("share of mismatched pairs that fit at least as well", "でたらめな組のうち、同等以上に合うものの割合"), "detect_pairs": ("pairs", "ペア数"),
-    "detect_pair": ("pair", "ペア"), "detect_kind": ("kind", "種類"), "detect_factor": ("factor", "要素"), "detect_said": ("says", "記述"), "detect_expected": ("expected", "予想"), "detect_probability": ("probability of being wrong", "誤りの確率"),
+    "detect_pair": ("pair", "ペア"), "detect_kind": ("kind", "種類"), "detect_factor": ("factor", "要素"), "detect_said": ("says", "記述"),
+    "detect_expected": ("expected", "予想"), "detect_probability": ("probability of being wrong", "誤りの確率"),
     "detect_gallery": ("The {n} most suspicious pairs of {a} and {b}", "{a}と{b}の、最も疑わしい{n}ペア"), "detect_picture": ("picture of record {id}", "{id}の画像"),
     "weak_agreement": ("the modalities hardly agree, so wrong pairs cannot be told from right ones", "モダリティ間の一致が弱く、誤ったペアを見分けられません"),
-    "weak_few_pairs_detect": ("there are fewer than 100 pairs", "ペアが100件未満です"), "weak_near_duplicates": ("many records are near duplicates, which vouch for each other", "ほぼ同じレコードが多く、互いに正しいと判定し合うおそれがあります"),
+    "weak_few_pairs_detect": ("there are fewer than 100 pairs", "ペアが100件未満です"),
+    "weak_near_duplicates": ("many records are near duplicates, which vouch for each other", "ほぼ同じレコードが多く、互いに正しいと判定し合うおそれがあります"),
 })
 
 # %% ../../nbs/misalignment/02_detect.ipynb #48464ed5
@@ -535,6 +558,7 @@ class MisalignmentResult(Result):
     said:tuple # (n,) what the caption says about it
     expected:tuple # (n,) what the other side suggests instead
     factors:tuple = () # names of the factors
+    rules:tuple = () # (factor, expected, stated, how often): confusions that follow a rule
     notes:tuple = () # message keys of what weakens the answer
 
     def estimates(self): return self.quantities
@@ -555,6 +579,8 @@ def _detect_summary(self, language="en"):
     text = say("detect_summary", language, a=self.modalities[0], b=self.modalities[1], rate=share(e.value), low=share(e.low), high=share(e.high), n=f"{e.n:,}")
     for part, key in (("wrong", "detect_wrong_factors"), ("missing", "detect_missing_factors")):
         if found := self.accused(part): text += ("; " if language == "en" else "。")+say(key, language, factors=", ".join(found))
+    for factor, expected, stated, count in self.rules:
+        text += ("; " if language == "en" else "。")+say("detect_rule", language, factor=factor, expected=expected, said=stated, n=count)
     return text
 
 def _detect_verdicts(self, policy=None):
@@ -589,8 +615,9 @@ def _detect_plot(self, ax=None, language="en"):
     with fonts(language):
         ax, p, e = new_axes(ax), self.p_values[np.isfinite(self.p_values)], self.quantities["wrong_rate"]
         ax.hist(p, bins=20, range=(0, 1), color=COLOURS[5], edgecolor="white")
-        ax.axhspan(e.low*len(p)/20, e.high*len(p)/20, color=COLOURS[3], alpha=.2, lw=0); ax.axhline(e.value*len(p)/20, color=COLOURS[3], ls="--", label=say("wrong_rate", language))
-        ax.set_xlabel(say("detect_p", language)); ax.set_ylabel(say("detect_pairs", language)); ax.spines[["top", "right"]].set_visible(False); ax.legend(frameon=False)
+        ax.axhspan(e.low*len(p)/20, e.high*len(p)/20, color=COLOURS[3], alpha=.2, lw=0)
+        ax.axhline(e.value*len(p)/20, color=COLOURS[3], ls="--", label=say("wrong_rate", language)); ax.legend(frameon=False)
+        ax.set_xlabel(say("detect_p", language)); ax.set_ylabel(say("detect_pairs", language)); ax.spines[["top", "right"]].set_visible(False)
     return ax
 MisalignmentResult.plot = _detect_plot
 
@@ -606,6 +633,7 @@ def _cell_html(value, alt):
         return f'<img height="64" alt="{html.escape(alt, quote=True)}" src="data:image/png;base64,{picture}">'
     flat = x.ravel(); return html.escape(", ".join(number(float(v), 2) for v in flat[:6])+(" …" if flat.size > 6 else ""))
 
+# %% ../../nbs/misalignment/02_detect.ipynb #15325168
 @dataclass(frozen=True)
 class Gallery:
     "A page fragment that shows itself in a notebook."
@@ -613,7 +641,7 @@ class Gallery:
     def _repr_html_(self): return self.html
     def __repr__(self): return f"Gallery ({len(self.html):,} characters of HTML)"
 
-# %% ../../nbs/misalignment/02_detect.ipynb #15325168
+# %% ../../nbs/misalignment/02_detect.ipynb #659acc89
 def _gallery(
     self,
     records, # the MultimodalRecords that were diagnosed
@@ -621,56 +649,92 @@ def _gallery(
     language:str="en", # "en" or "ja"
 )->Gallery:
     "The `n` most suspicious pairs with both modalities side by side."
-    if getattr(records, "fingerprint", None) != self.provenance.fingerprint: raise InputError("These are not the records that were diagnosed: their content differs. Pass the same records again.")
-    word = lambda k, **v: html.escape(say(k, language, **v)); at = _worst(self, n); a, b = (records.modalities.get(m, records.features.get(m)) for m in self.modalities)
-    head = [word("detect_pair"), *(html.escape(m) for m in self.modalities), word("detect_kind"), word("detect_factor"), word("detect_said"), word("detect_expected"), word("detect_probability")]
-    row = lambda i: (_cell_html(a[i], say("detect_picture", language, id=self.ids[i])), _cell_html(b[i], say("detect_picture", language, id=self.ids[i])),
-        word(f"pair_{self.types[i]}"), *(html.escape(v[i]) for v in (self.named, self.said, self.expected)), f"{self.posterior[i]:.2f}")
+    if getattr(records, "fingerprint", None) != self.provenance.fingerprint:
+        raise InputError("These are not the records that were diagnosed: their content differs. Pass the same records again.")
+    word, at = lambda k, **v: html.escape(say(k, language, **v)), _worst(self, n); sides = [records.modalities.get(m, records.features.get(m)) for m in self.modalities]
+    head = [word("detect_pair"), *(html.escape(m) for m in self.modalities), *(word(f"detect_{k}") for k in ("kind", "factor", "said", "expected", "probability"))]
+    row = lambda i: (*(_cell_html(x[i], say("detect_picture", language, id=self.ids[i])) for x in sides), word(f"pair_{self.types[i]}"),
+                     *(html.escape(v[i]) for v in (self.named, self.said, self.expected)), f"{self.posterior[i]:.2f}")
     body = "".join(f'<tr><th scope="row">{html.escape(str(self.ids[i]))}</th>'+"".join(f"<td>{c}</td>" for c in row(i))+"</tr>" for i in at)
     return Gallery(f'<table class="mmkit"><caption>{word("detect_gallery", n=len(at), a=self.modalities[0], b=self.modalities[1])}</caption><thead><tr>'
                    +"".join(f'<th scope="col">{h}</th>' for h in head)+f"</tr></thead><tbody>{body}</tbody></table>")
 MisalignmentResult.gallery = _gallery
 
 # %% ../../nbs/misalignment/02_detect.ipynb #293901c6
-RULE, SILENT, FEWEST_REPEATS = .01, .9, 4
+RULE, SILENT, FEWEST_REPEATS = .001, .9, 5
+
+def usual_probability(p, codes): # (n, k) probabilities, (n,) value stated
+    "(k,) mean probability of each value where it is stated."
+    return np.array([p[codes == v, v].mean() if (codes == v).any() else np.inf for v in range(p.shape[1])])
+
+def looks_like(
+    p:np.ndarray, # (n, k) probabilities
+    codes:np.ndarray, # (n,) value stated, -1 = none
+)->np.ndarray: # (n,) value; the one stated when no other is as probable as usual
+    "The most probable value among those as probable as they usually are where they are stated."
+    q = np.where(p >= usual_probability(p, codes)-1e-12, p, 0)
+    return np.where(q.max(1) > 0, q.argmax(1), codes)
 
 def repeated(
-    expected:np.ndarray, # (m,) values that the other side suggests, of the wrong statements
+    expected:np.ndarray, # (m,) values that the other side suggests, of the statements in doubt
     stated:np.ndarray, # (m,) values stated
     prior:np.ndarray, # (k,) shares of the values
-)->set: # {(expected, stated)} that occur too often for chance
+)->tuple: # (expected, stated, how often) of what occurs too often for chance
     "Confusions that follow a rule: binomial test against statements drawn by dice, corrected for the number of confusions."
     from scipy.stats import binom
     cells = [(v, t, int(((expected == v) & (stated == t)).sum())) for v in set(expected.tolist()) for t in set(stated[expected == v].tolist())]
-    return {(v, t) for v, t, c in cells if c >= FEWEST_REPEATS and v != t and binom.sf(c-1, int((expected == v).sum()), prior[t]/max(1-prior[v], 1e-9)) < RULE/len(cells)}
+    rare = lambda v, t, c: binom.sf(c-1, int((expected == v).sum()), prior[t]/max(1-prior[v], 1e-9)) < RULE/len(cells)
+    return tuple(x for x in cells if x[2] >= FEWEST_REPEATS and x[0] != x[1] and rare(*x))
 
 # %% ../../nbs/misalignment/02_detect.ipynb #3da09ec0
-def name_errors(scored, factors, apart=None):
-    "types, named, said and expected, four (n,) arrays of text."
-    n = len(scored.p); types = np.full(n, "right", dtype=object); named, said, expected = (np.full(n, "", dtype=object) for _ in range(3))
-    if scored.kinds is None: types[scored.wrong > .5] = "swapped"; return types, named, said, expected
-    at = [i for i, t in enumerate(scored.tasks) if t.kind == "factor"]; order = scored.kinds.argmax(1); bad = scored.wrong > .5; order[bad] = 1+scored.kinds[bad, 1:].argmax(1); order[~bad] = 0
-    types[order == 1] = "swapped"
-    for g, i in enumerate(at):
-        t, p = scored.tasks[i], scored.predictions[i]; values = list(factors[t.name]); silent, look = t.codes < 0, p.argmax(1); mine = np.flatnonzero(order == 2+g)
-        q = p.copy(); q[np.arange(n), np.maximum(t.codes, 0)] = 0; other = q.argmax(1)
-        rule = repeated(other[mine], t.codes[mine], _prior(t.codes, p.shape[1]))
-        for r in mine: types[r] = "systematic" if (other[r], t.codes[r]) in rule else "wrong_factor"; named[r], said[r], expected[r] = t.name, values[t.codes[r]], values[other[r]]
-        for r in np.flatnonzero(silent & (types == "right")): types[r] = "incomplete" if silent.mean() < SILENT else "systematic"; named[r], expected[r] = t.name, values[look[r]]
-    return types, named, said, expected
+@dataclass(eq=False)
+class Names:
+    "What is said about each pair; filled factor by factor."
+    types:np.ndarray # (n,) from `TYPES`
+    named:np.ndarray # (n,) factor
+    said:np.ndarray # (n,) value stated
+    expected:np.ndarray # (n,) value suggested
+    wrong:np.ndarray # (n,) probability of being wrong
+    rules:list # (factor, expected, stated, how often)
+
+    def put(self, rows, kind, name, said, expected):
+        for r, s, e in zip(rows, said, expected): self.types[r], self.named[r], self.said[r], self.expected[r] = kind, name, s, e
+
+# %% ../../nbs/misalignment/02_detect.ipynb #032af782
+def name_factor(names, t, p, values, mine, swapped):
+    "Enter the errors in one factor: `mine` are the rows in which the mixture found it wrong."
+    n, word = len(p), np.array([*values, ""], dtype=object); q = p.copy(); q[np.arange(n), np.maximum(t.codes, 0)] = 0; other = q.argmax(1)
+    names.put(mine, "wrong_factor", t.name, word[t.codes[mine]], word[other[mine]])
+    look = looks_like(p, t.codes); off = np.flatnonzero((look != t.codes) & (t.codes >= 0) & ~swapped)
+    usual = usual_probability(p, t.codes)
+    for v, s, _ in repeated(look[off], t.codes[off], _prior(t.codes, p.shape[1])):
+        rows = np.flatnonzero((t.codes == s) & (p[:, v] >= usual[v]/2) & ~swapped); names.rules.append((t.name, values[v], values[s], len(rows)))
+        names.put(rows, "systematic", t.name, [values[s]]*len(rows), [values[v]]*len(rows))
+        names.wrong[rows] = np.maximum(names.wrong[rows], p[rows, v]/(p[rows, v]+p[rows, s]))
+    name_silence(names, t.name, t.codes, word[p.argmax(1)])
+
+def name_silence(names, factor, codes, expected):
+    "Enter the captions that say nothing about a factor and are not wrong otherwise."
+    rows = np.flatnonzero((codes < 0) & (names.types == "right"))
+    names.put(rows, "incomplete" if (codes < 0).mean() < SILENT else "systematic", factor, [""]*len(rows), expected[rows])
+
+# %% ../../nbs/misalignment/02_detect.ipynb #2cdd5284
+def name_errors(scored, factors, sides)->Names:
+    "The kind of error of every pair, and the factor it is in."
+    n = len(scored.p); blank = lambda fill="": np.full(n, fill, dtype=object); names = Names(blank("right"), blank(), blank(), blank(), scored.wrong.copy(), [])
+    order = np.where(scored.wrong > .5, 1 if scored.kinds is None else 1+scored.kinds[:, 1:].argmax(1), 0); names.types[order == 1] = "swapped"
+    known = [(t, p) for t, p in zip(scored.tasks, scored.predictions) if t.kind == "factor"] if scored.kinds is not None else []
+    for g, (t, p) in enumerate(known): name_factor(names, t, p, list(factors[t.name]), np.flatnonzero(order == 2+g), order == 1)
+    for f, c in ((f, c) for s in sides for f, c in s.codes.items() if f not in {t.name for t, _ in known}): name_silence(names, f, c, blank())
+    return names
 
 # %% ../../nbs/misalignment/02_detect.ipynb #e3a800f5
-def _silence(name, codes, factors, types, named):
-    "Mark pairs that are silent about a factor which has no task of its own."
-    silent = codes < 0
-    for r in np.flatnonzero(silent & (types == "right")): types[r] = "incomplete" if silent.mean() < SILENT else "systematic"; named[r] = name
-
-def factor_estimates(scored, sides, factors, level):
+def factor_estimates(scored, sides, level):
     "wrong_FACTOR and missing_FACTOR for all factors."
     out, swapped = {}, scored.kinds[:, 1] if scored.kinds is not None else np.zeros(len(scored.p))
     codes = {f: c for side in sides for f, c in side.codes.items()}
     for t, p in zip(scored.tasks, scored.predictions):
-        if t.kind == "factor" and t.name not in {k[6:] for k in out}:
+        if t.kind == "factor":
             value, dice, m = contradiction(p, t.codes, 1-swapped)
             out[f"wrong_{t.name}"] = share_estimate(value*m, max(m, 1), dice, level)
     for f, c in codes.items(): out[f"missing_{f}"] = share_estimate(int((c < 0).sum()), len(c), 1., level)
@@ -686,8 +750,9 @@ def bound_together(
     "Records that must be left out together: exact copies of a pair, and members of one group."
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
-    n = len(sides[0].x); copies = np.unique([hash((*(s.texts[i] if s.kind == "words" else s.x[i].tobytes() for s in sides),)) for i in range(n)], return_inverse=True)[1]
-    links = [copies]+([] if groups is None else [groups]); first = [np.unique(c, return_index=True)[1][np.unique(c, return_inverse=True)[1]] for c in links]
+    n = len(sides[0].x); content = [(*(s.texts[i] if s.kind == "words" else s.x[i].tobytes() for s in sides),) for i in range(n)]
+    seen = {}; links = [[seen.setdefault(c, i) for i, c in enumerate(content)]]+([] if groups is None else [groups])
+    first = [(lambda u: u[1][u[2]])(np.unique(c, return_index=True, return_inverse=True)) for c in links]
     graph = coo_matrix((np.ones(n*len(links)), (np.tile(np.arange(n), len(links)), np.concatenate(first))), shape=(n, n))
     m, label = connected_components(graph, directed=False)
     return None if m == n else label
@@ -718,8 +783,10 @@ def _two(records, modalities):
 def _check_side(side):
     "Refuse a side that cannot tell records apart."
     if side.kind == "words" and not side.y.shape[1] and not any(len(np.unique(c)) > 1 for c in side.codes.values()):
-        raise InputError(f"`{side.name}` holds no word that tells some texts from others (each stands in all of them, or in one only). Describe the records in more detail, or choose another modality.")
-    if not side.views or (np.abs(side.x-side.x[0]) < 1e-12).all(): raise InputError(f"`{side.name}` is the same in all records used here, so no pair can be told from another. Choose another modality.")
+        raise InputError(f"`{side.name}` holds no word that tells some texts from others (each stands in all of them, or in one only). "
+                         "Describe the records in more detail, or choose another modality.")
+    if not side.views or (np.abs(side.x-side.x[0]) < 1e-12).all():
+        raise InputError(f"`{side.name}` is the same in all records used here, so no pair can be told from another. Choose another modality.")
     return side
 
 # %% ../../nbs/misalignment/02_detect.ipynb #8efcf04c
@@ -727,7 +794,9 @@ def _group_codes(records, groups, rows):
     "Whole numbers for the groups: a name in `records.groups`, or one entry for each record."
     if groups is None: return None
     g = records.groups[check_choice(groups, records.groups, "groups")] if isinstance(groups, str) else groups
-    if not hasattr(g, "__len__") or len(g) != len(records): raise InputError(f"`groups` has {len(g) if hasattr(g, '__len__') else 'no'} entries, but there are {len(records)} records. Give one group for each record, or the name of one of records.groups.")
+    if not hasattr(g, "__len__") or len(g) != len(records):
+        raise InputError(f"`groups` has {len(g) if hasattr(g, '__len__') else 'no'} entries, but there are {len(records)} records. "
+                         "Give one group for each record, or the name of one of records.groups.")
     codes = np.unique([str(v) for v in np.asarray(g, dtype=object)[rows]], return_inverse=True)[1]
     if codes.max() < 1: raise InputError("`groups` puts all records into one group, so nothing is left to learn from. Use finer groups.")
     return codes
@@ -739,7 +808,8 @@ def _trusted(records, trusted, rows):
     if x.dtype == bool and x.shape == (len(records),): return x[rows]
     known = set(records.ids.tolist())
     for v in x.ravel().tolist():
-        if str(v) not in known: raise InputError(f"`trusted` names {v!r}, but there is no such record.{nearest(v, list(known)[:10000])} Pass ids, or one true/false for each record.")
+        if str(v) not in known:
+            raise InputError(f"`trusted` names {v!r}, but there is no such record.{nearest(v, list(known)[:10000])} Pass ids, or one true/false for each record.")
     return np.isin(records.ids[rows].astype(str), x.astype(str))
 
 # %% ../../nbs/misalignment/02_detect.ipynb #97574e43
@@ -760,15 +830,14 @@ def _blocks(n, apart, seed):
 
 # %% ../../nbs/misalignment/02_detect.ipynb #ba9a5535
 def _diagnosed(records, names, rows, factors, method, groups, trusted, level, seed):
-    "Everything `diagnose_misalignment` finds about the chosen rows, block by block: dictionary of arrays and lists."
+    "Everything that is found about the chosen rows, block by block: sides, columns, estimates, rules."
     whole = [side_of(records, m, rows, factors) for m in names]; [_check_side(s) for s in whole]; apart = bound_together(whole, groups); parts = []
     for at in _blocks(len(rows), apart, seed):
         sides = whole if len(at) == len(rows) else [_check_side(side_of(records, m, rows[at], factors)) for m in names]
-        scored = score_pairs(sides, method, None if apart is None else apart[at], None if trusted is None else trusted[at], seed); text = name_errors(scored, factors)
-        for f, c in ((f, c) for s in sides for f, c in s.codes.items() if not any(t.name == f for t in scored.tasks)): _silence(f, c, factors, *text[:2])
-        parts.append((at, np.diag(scored.s), scored.p, scored.wrong, *text, factor_estimates(scored, sides, factors, level)))
-    order = np.argsort(np.concatenate([p[0] for p in parts])); joined = [np.concatenate([p[k] for p in parts])[order] for k in range(1, 8)]
-    return whole, joined, _pooled([p[8] for p in parts], level)
+        scored = score_pairs(sides, method, *(None if v is None else v[at] for v in (apart, trusted)), seed); m = name_errors(scored, factors, sides)
+        parts.append(((at, np.diag(scored.s), scored.p, m.wrong, m.types, m.named, m.said, m.expected), factor_estimates(scored, sides, level), m.rules))
+    columns = [np.concatenate(c) for c in zip(*(p[0] for p in parts))]; order = np.argsort(columns[0])
+    return whole, [c[order] for c in columns[1:]], _pooled([p[1] for p in parts], level), tuple(r for p in parts for r in p[2])
 
 def _pooled(parts, level):
     "One estimate for each factor from those of the blocks."
@@ -787,6 +856,14 @@ def _headline(p, level):
     return {"wrong_rate": Estimate(rate, min(low, rate), max(high, rate), 1., len(p), "worse", level=level),
             "agreement": Estimate(fit, fit-half, min(1., fit+half), .5, len(p), "better", level=level)}
 
+def _enough(records, names, factors):
+    "Positions of the pairs; refuses too few."
+    rows = np.flatnonzero(records.complete(*names)); need = max(FEWEST_PAIRS, 2*len(factors))
+    if len(rows) < need:
+        raise InputError(f"Only {len(rows)} records have both `{names[0]}` and `{names[1]}`, but at least {need} pairs are needed to tell right ones from wrong ones"
+                         f"{f' and to judge {len(factors)} factors' if factors else ''}.")
+    return rows
+
 # %% ../../nbs/misalignment/02_detect.ipynb #97612c91
 def diagnose_misalignment(
     records, # MultimodalRecords
@@ -799,17 +876,18 @@ def diagnose_misalignment(
     level:float=.95, # coverage of the intervals
     seed:int=0, # everything random
 )->MisalignmentResult:
-    "Which pairs do not belong together, how many, and what kind of error is it?"
-    start = time.perf_counter(); a, b = _two(records, modalities); factors = check_factors(factors, records, (a, b)); rows, n = np.flatnonzero(records.complete(a, b)), len(records)
-    check_choice(method, ("auto", *METHODS), "method"); level, seed = check_number(level, "level", .5, .999), check_number(seed, "seed", 0, integer=True); need = max(FEWEST_PAIRS, 2*len(factors))
-    if len(rows) < need: raise InputError(f"Only {len(rows)} records have both `{a}` and `{b}`, but at least {need} pairs are needed to tell right ones from wrong ones{f' and to judge {len(factors)} factors' if factors else ''}.")
+    "Which pairs do not belong together, how many, and what kind of error is it? Raises `InputError` for sides that tell nothing apart and for fewer than 20 pairs."
+    start = time.perf_counter(); names = _two(records, modalities); factors = check_factors(factors, records, names); rows = _enough(records, names, factors)
+    check_choice(method, ("auto", *METHODS), "method"); level, seed = check_number(level, "level", .5, .999), check_number(seed, "seed", 0, integer=True)
     if method == "auto": method = "model" if len(rows) >= FEWEST_MODEL else "neighbours"
-    sides, (s, p, wrong, types, named, said, expected), found = _diagnosed(records, (a, b), rows, factors, method, _group_codes(records, groups, rows), _trusted(records, trusted, rows), level, seed)
-    quantities = _headline(p, level)|found; notes = [k for k, weak in (("weak_few_pairs_detect", len(rows) < 100), ("weak_agreement", quantities["agreement"].low < .6)) if weak]
+    look = lambda at: _diagnosed(records, names, at, factors, method, _group_codes(records, groups, at), _trusted(records, trusted, at), level, seed)
+    sides, columns, found, rules = look(rows); quantities = _headline(columns[1], level)|found
+    notes = [k for k, weak in (("weak_few_pairs_detect", len(rows) < 100), ("weak_agreement", quantities["agreement"].low < .6)) if weak]
     single = distinct_rows(sides) if len(rows) <= BLOCK else np.arange(len(rows))
     if FEWEST_MODEL <= len(single) < .9*len(rows):
-        notes.append("weak_near_duplicates"); again = _diagnosed(records, (a, b), rows[single], factors, method, _group_codes(records, groups, rows[single]), _trusted(records, trusted, rows[single]), level, seed)
-        quantities["wrong_rate_distinct"] = _headline(again[1][1], level)["wrong_rate"]
-    text = lambda v: tuple(_spread(v, n, rows, ""))
-    return MisalignmentResult(provenance(start, seed, dict(modalities=(a, b), factors=factors, method=method, groups=groups if isinstance(groups, str) else groups is not None, trusted=0 if trusted is None else int(np.size(trusted)), level=level),
-        records.fingerprint), (a, b), method, quantities, tuple(records.ids), *(_spread(v, n, rows) for v in (s, p, wrong)), *(text(v) for v in (types, named, said, expected)), tuple(factors), tuple(notes))
+        notes.append("weak_near_duplicates"); quantities["wrong_rate_distinct"] = _headline(look(rows[single])[1][1], level)["wrong_rate"]
+    parameters = dict(modalities=names, factors=factors, method=method, groups=groups if isinstance(groups, str) else groups is not None,
+                      trusted=0 if trusted is None else int(np.size(trusted)), level=level)
+    full = [_spread(c, len(records), rows, np.nan if i < 3 else "") for i, c in enumerate(columns)]
+    return MisalignmentResult(provenance(start, seed, parameters, records.fingerprint), names, method, quantities, tuple(records.ids), *full[:3], *map(tuple, full[3:]),
+                              tuple(factors), rules, tuple(notes))
