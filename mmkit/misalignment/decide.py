@@ -6,11 +6,12 @@
 __all__ = ['COLUMNS', 'RIDGES', 'TASKS', 'ALPHAS', 'ARMS', 'OBJECTIVES', 'ACT_ON_SUSPICION', 'SHARES', 'FEWEST', 'WIDER',
            'FEWEST_COMPARED', 'STEPS', 'CODE', 'VERDICTS', 'caption_world', 'Compact', 'compact', 'Head', 'fit_head',
            'retrieved', 'predicted', 'twins', 'fold_of', 'erase', 'route', 'PairTask', 'stand_in', 'arranged',
-           'encoder_for', 'outcome', 'held_out', 'crossed', 'reference', 'name_of_arm', 'differences', 'simultaneous',
-           'ArmGain', 'Threshold', 'ArmsResult', 'arm_words', 'ArmsPolicy', 'side_features', 'factor_values',
-           'suspicion_of', 'configurations', 'prepared', 'chosen_rows', 'readable', 'contrastive_trainer',
-           'compare_arms', 'MisalignmentCosts', 'price_of', 'ArmOption', 'deviation', 'option_of',
-           'perfect_information', 'choose', 'Experiment', 'experiments', 'MisalignmentAdvice', 'decide_misalignment']
+           'encoder_for', 'outcome', 'held_out', 'training', 'crossed', 'reference', 'name_of_arm', 'differences',
+           'simultaneous', 'ArmGain', 'Threshold', 'ArmsResult', 'arm_words', 'ArmsPolicy', 'side_features',
+           'factor_values', 'suspicion_of', 'configurations', 'grouped', 'folds_for', 'prepared', 'chosen_rows',
+           'readable', 'contrastive_trainer', 'compare_arms', 'MisalignmentCosts', 'price_of', 'ArmOption', 'deviation',
+           'option_of', 'perfect_information', 'choose', 'Experiment', 'experiments', 'MisalignmentAdvice',
+           'decide_misalignment']
 
 # %% ../../nbs/misalignment/03_decide.ipynb #23063251
 import itertools, math, time, warnings
@@ -163,6 +164,7 @@ class PairTask:
     y:np.ndarray|None # (n,) codes with -1 = unknown, numbers with NaN = unknown, or None for retrieval
     scored:np.ndarray # (n,) bool: held-out records that count
     trusted:np.ndarray # (n,) bool: pairs confirmed to be right
+    group:np.ndarray # (n,) near copies have the same number
     suspicion:object # (m,) positions of training records -> (m,) probability of being wrong, (m,) order, most suspicious first
     at:int = 5 # candidates of retrieval
     side:str = "a" # code the label is predicted from
@@ -234,6 +236,12 @@ def held_out(task, configs, train, test, seed=0, seconds=None):
         rows.append(outcome(task, head, b, train, test))
     return np.array(rows)
 
+def training(group, fold, f):
+    "Positions outside fold `f`, without near copies of what is held out."
+    at = np.flatnonzero((fold != f) & ~np.isin(group, group[fold == f]))
+    if len(at) < FEWEST: raise InputError(f"Only {len(at)} pairs are left to learn from when one part is held out together with its near copies, but at least {FEWEST} are needed. Use more folds, a finer `split`, or collect more pairs.")
+    return at
+
 def crossed(
     task:PairTask,
     configs:list, # (arm, setting)
@@ -242,7 +250,7 @@ def crossed(
 )->tuple: # (configs, n) outcomes; (folds, configs) mean outcomes on the other folds
     "Outcomes with one fold held out at a time, and what the choice for each fold may look at."
     out = np.full((len(configs), len(fold)), np.nan)
-    for f in range(fold.max()+1): out[:, fold == f] = held_out(task, configs, np.flatnonzero(fold != f), np.flatnonzero(fold == f), seed, seconds); tick()
+    for f in range(fold.max()+1): out[:, fold == f] = held_out(task, configs, training(task.group, fold, f), np.flatnonzero(fold == f), seed, seconds); tick()
     choosing = np.where(task.trusted, out, np.nan) if task.confirmed else out
     return np.where(task.scored, out, np.nan), np.array([np.nan_to_num(choosing[:, fold != f]).mean(1) for f in range(fold.max()+1)])
 
@@ -487,15 +495,15 @@ def configurations(arms, omit, shares, n, folds):
     plain = [("leave", "infonce")] if {*names} & {*OBJECTIVES} else []
     return [("leave", ""), *plain, *((a, s) for a in ARMS[1:] if a in names for s in settings.get(a, ("",)))]
 
-def _grouped(a, b, split, folds): # split: (n,) whole numbers or None
-    "(n,) groups of copies, (n,) groups that stay in one fold, whether only whole copies count."
-    copies = twins(a, b); loose = np.bincount(copies).max() > max(2, len(a)//folds)
-    if loose: copies = twins(a, b, both=True)
-    if split is None: return copies, copies, loose
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-    m = copies.max()+1; s = np.unique(split, return_inverse=True)[1]+m; at = coo_matrix((np.ones(len(a)), (copies, s)), shape=(s.max()+1,)*2)
-    return copies, connected_components(at, directed=False)[1][copies], loose
+def grouped(a, b, folds):
+    "(n,) group of near copies, and whether only whole copies count, because most records resemble each other."
+    copies = twins(a, b); loose = bool(np.bincount(copies).max() > max(2, len(a)//folds))
+    return (twins(a, b, both=True) if loose else copies), loose
+
+def folds_for(group, sites, target, folds, seed):
+    "(n,) fold of each pair: copies together, whole sites together, or the target as fold 0."
+    if target is None: return fold_of(group if sites is None else np.unique(sites, return_inverse=True)[1], folds, seed)
+    return np.where(target, 0, 1+fold_of(group, folds-1, seed))
 
 # %% ../../nbs/misalignment/03_decide.ipynb #b6fc3b10
 def prepared(records, names, keep, y, trusted, scored, oracle, omit, factors, at, side):
@@ -505,7 +513,7 @@ def prepared(records, names, keep, y, trusted, scored, oracle, omit, factors, at
         if not (np.ptp(x, axis=0) > 1e-12).any(): raise InputError(f"`{m}` is the same in all {len(x):,} pairs, so nothing can be learned from it. Leave this modality out.")
     a, write = compact(raw[0])(raw[0]), compact(raw[1]); true = None if oracle is None else write(_oracle(records, names[1], oracle, raw[1].shape[1])[keep])
     known = {f: np.unique(factor_values(records, names[1], f, factors)[keep], return_inverse=True)[1] for f in omit}
-    return PairTask(a, write(raw[1]), None if y is None else y[keep], scored[keep], trusted[keep], None, at, side, true, known)
+    return PairTask(a, write(raw[1]), None if y is None else y[keep], scored[keep], trusted[keep], None, None, at, side, true, known)
 
 def chosen_rows(records, names, rows, seed):
     "Positions of the complete pairs, at most `rows`; refuses too few."
@@ -539,7 +547,7 @@ def readable(task, factor, fold):
     "(n,) twice: is the factor read right from the code of the first side, with captions as they are and with the factor left out?"
     v, found = task.factors[factor], {"leave": np.zeros(len(fold)), "omit": np.zeros(len(fold))}
     for f in range(fold.max()+1):
-        train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f); nothing = np.zeros(len(train)), np.arange(len(train))
+        train, test = training(task.group, fold, f), np.flatnonzero(fold == f); nothing = np.zeros(len(train)), np.arange(len(train))
         for arm in found:
             code = fit_head(task.a[train], arranged(task, arm, factor, train, *nothing)[0][train], None, task.ridge).encode_a
             found[arm][test] = predicted(code(task.a[train]), v[train], code(task.a[test]), v[test])
@@ -591,20 +599,20 @@ def _trusted(records, trusted):
     if t.sum() < 30: raise InputError(f"`trusted` confirms only {int(t.sum())} pairs, but at least 30 are needed to score on them alone. Confirm more, or leave `trusted` out.")
     return t
 
-def _runs(task, configs, fold_seeds, keep_together, folds, seed, progress):
-    "Outcomes over all repeats: mean differences, picks, mean outcomes, folds of each repeat, seconds."
-    total, done = len(fold_seeds)*folds, itertools.count(1); seconds = [[] for _ in configs]; runs = []
-    for r in fold_seeds:
-        fold = fold_of(keep_together, folds, r); task = _tuned(task, fold, seed) if not runs else task
-        out, inner = crossed(task, configs, fold, seed, seconds, lambda: progress and progress(next(done), total, "arms")); runs.append((out, *differences(out, inner, fold, configs), fold))
-    diff = {k: np.mean([d[k] for _, d, _, _ in runs], 0) for k in runs[0][1]}; picks = {k: np.concatenate([p[k] for _, _, p, _ in runs]) for k in runs[0][2]}
-    return task, np.mean([o for o, *_ in runs], 0), diff, picks, [f for *_, f in runs], seconds
+def _runs(task, configs, cuts, seed, progress):
+    "Over all repeats: the tuned task, mean outcomes, mean differences, picks, seconds."
+    total, done = sum(c.max()+1 for c in cuts), itertools.count(1); seconds = [[] for _ in configs]; runs = []
+    for fold in cuts:
+        task = _tuned(task, fold, seed) if not runs else task
+        out, inner = crossed(task, configs, fold, seed, seconds, lambda: progress and progress(next(done), total, "arms")); runs.append((out, *differences(out, inner, fold, configs)))
+    diff = {k: np.mean([d[k] for _, d, _ in runs], 0) for k in runs[0][1]}; picks = {k: np.concatenate([p[k] for _, _, p in runs]) for k in runs[0][2]}
+    return task, np.mean([o for o, *_ in runs], 0), diff, picks, seconds
 
-def _check_folds(together, folds, repeats, split):
+def _check_folds(group, sites, target, folds, repeats, split):
     "Repeats that make sense; refuses fewer groups than folds."
-    have = together.max()+1
-    if have < folds: raise InputError(f"{'`split` and copies leave' if split else 'Copies leave'} {have} groups of pairs that must stay together, but {folds} folds were asked for. " + (f"Use folds={have}, or more groups." if have >= 3 else "At least 3 groups are needed."))
-    return 1 if have == folds else repeats
+    have = len(np.unique(group if sites is None or target is not None else sites)); what = f"`{split}` has {have} values" if sites is not None and target is None else f"Near copies leave {have} different pairs"
+    if have < folds: raise InputError(f"{what}, but {folds} folds were asked for. " + (f"Use folds={have}." if have >= 3 else "At least 3 are needed." + (f" With `target`, two values of `{split}` are enough." if sites is not None else "")))
+    return 1 if sites is not None and target is None and have == folds else repeats
 
 # %% ../../nbs/misalignment/03_decide.ipynb #cc2c9c5f
 def _notes(arms, oracle, split, outside, loose, n):
@@ -613,13 +621,14 @@ def _notes(arms, oracle, split, outside, loose, n):
     return tuple(k for k, yes in found.items() if yes)
 
 def _split(records, split, target):
-    "(n,) whole numbers of the attribute or None, and (n,) bool: records of the target."
+    "(n,) whole numbers of the attribute, and (n,) bool: records of the target; None where nothing was asked."
     if split is None:
         if target is not None: raise InputError("`target` needs `split`, the attribute whose value it is, e.g. split='site', target='Osaka'.")
-        return None, np.ones(len(records), bool)
+        return None, None
     if not records.groups: raise InputError(f"`split` is {split!r}, but these records carry no groups. Pass groups={{'{split}': values}} when you build them.")
     names, codes = np.unique([str(v) for v in records.groups[check_choice(split, records.groups, "split")]], return_inverse=True)
-    return codes, np.ones(len(records), bool) if target is None else codes == names.tolist().index(check_choice(str(target), names.tolist(), "target"))
+    if len(names) < 2: raise InputError(f"`{split}` has the same value in all records, so it splits nothing. Name an attribute that varies.")
+    return codes, None if target is None else codes == names.tolist().index(check_choice(str(target), names.tolist(), "target"))
 
 def _given(diagnosis, records, keep):
     "The diagnosis if it is one, and what is known of the chosen pairs when it is an array."
@@ -661,17 +670,17 @@ def compare_arms(
     start = time.perf_counter(); names = _both(records, modalities); check_choice(task, TASKS, "task"); omit = (omit,) if isinstance(omit, str) else tuple(omit)
     for v, name, low, high in ((folds, "folds", 3, 20), (repeats, "repeats", 1, 20), (rows, "rows", FEWEST_COMPARED, 20_000), (at, "at", 1, 1000), (seed, "seed", 0, 2**32-1)): check_number(v, name, low, high, integer=True)
     arms = arms if not omit or "omit" in arms else (*((arms,) if isinstance(arms, str) else arms), "omit"); use = check_choice(use or names[0], names, "use"); y = _target_of(records, task, kpi)
-    sites, here = _split(records, split, target); here = here & _mask(records, scored, "scored"); sure = _trusted(records, trusted); keep = chosen_rows(records, names, rows, seed); known = _given(diagnosis, records, keep)
+    sites, there = _split(records, split, target); here = _mask(records, scored, "scored") & (True if there is None else there); sure = _trusted(records, trusted); keep = chosen_rows(records, names, rows, seed); known = _given(diagnosis, records, keep)
     p = prepared(records, names, keep, y, sure, here & sure if task == "retrieval" and sure.any() else here, oracle, omit, factors, at, "ab"[names.index(use)])
     configs = configurations(arms, omit, shares, len(keep), folds); part = records if len(keep) == len(records) else records.select(np.isin(np.arange(len(records)), keep))
     suspicion, found = suspicion_of(part, names, (p.a, p.b), known, p.trusted) if any(arm in ACT_ON_SUSPICION for arm, _ in configs) else (None, known if isinstance(known, MisalignmentResult) else None)
-    p = replace(p, suspicion=suspicion, trainer=contrastive_trainer if ("leave", "infonce") in configs else None); group, together, loose = _grouped(p.a, p.b, None if sites is None else sites[keep], folds)
-    repeats = _check_folds(together, folds, repeats, split); p, out, diff, picks, fold, seconds = _runs(p, configs, [seed+i for i in range(repeats)], together, folds, seed, progress)
-    gains, chosen = simultaneous({k: v for k, v in diff.items() if k != "chosen"}, group)[0], simultaneous({"": diff["chosen"]}, group)[0][""]; base = _share(out[0], group, _chance(p, fold[0]))
+    group, loose = grouped(p.a, p.b, folds); p = replace(p, suspicion=suspicion, group=group, trainer=contrastive_trainer if ("leave", "infonce") in configs else None); sites, there = (None if v is None else v[keep] for v in (sites, there))
+    repeats = _check_folds(group, sites, there, folds, repeats, split); cut = [folds_for(group, sites, there, folds, seed+i) for i in range(repeats)]; p, out, diff, picks, seconds = _runs(p, configs, cut, seed, progress)
+    gains, chosen = simultaneous({k: v for k, v in diff.items() if k != "chosen"}, group)[0], simultaneous({"": diff["chosen"]}, group)[0][""]; base = _share(out[0], group, _chance(p, cut[0]))
     notes = _notes({c[0] for c in configs}, oracle, split, isinstance(known, np.ndarray), loose, base.n); counts = dict(pairs=len(keep), scored=base.n, groups=int(group.max()+1), folds=folds, repeats=repeats)
     options = dict(modalities=names, arms=tuple(dict.fromkeys(name_of_arm(*c) for c in configs)), task=task, use=use, at=at, split=split, target=None if target is None else str(target), folds=folds, repeats=repeats, ridge=p.ridge)
-    return ArmsResult(provenance(start, seed, options, records.fingerprint), names, task, dict(at=at, label=records.label_name, use=use), base, _arm_gains(p, configs, picks, gains, group, fold[0], seconds),
-        _curve(configs, out, fold[0], picks, group), chosen, found.quantities["wrong_rate"] if found else None, counts, "scored_labels" if y is not None else "scored_trusted" if p.confirmed else "scored_as_given", split or "", notes)
+    return ArmsResult(provenance(start, seed, options, records.fingerprint), names, task, dict(at=at, label=records.label_name, use=use), base, _arm_gains(p, configs, picks, gains, group, cut[0], seconds),
+        _curve(configs, out, cut[0], picks, group), chosen, found.quantities["wrong_rate"] if found else None, counts, "scored_labels" if y is not None else "scored_trusted" if p.confirmed else "scored_as_given", split or "", notes)
 
 # %% ../../nbs/misalignment/03_decide.ipynb #e8f23798
 @kind
