@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['HOMES', 'lazy_names', 'load', 'read', 'MultimodalRecords', 'quantify_interactions', 'decompose', 'synergy_bounds',
            'predict_accuracy', 'recommend_fusion', 'plan_collection', 'similarity', 'similarity_grid',
-           'measure_alignment', 'measure_axes', 'recommend_alignment', 'Estimate', 'Verdict']
+           'measure_alignment', 'measure_axes', 'recommend_alignment', 'identify', 'diagnose_misalignment',
+           'decide_misalignment', 'Estimate', 'Verdict']
 
 # %% ../nbs/mmkit.ipynb #86edc1a2
 import importlib, sys
@@ -20,11 +21,12 @@ HOMES = {
     "predict_accuracy": "mmkit.interactions.accuracy", "recommend_fusion": "mmkit.interactions.fusion", "plan_collection": "mmkit.interactions.collect",
     "similarity": "mmkit.alignment.similarity", "similarity_grid": "mmkit.alignment.similarity", "measure_alignment": "mmkit.alignment.calibrate", "measure_axes": "mmkit.alignment.axes",
     "recommend_alignment": "mmkit.alignment.explicit",
+    "identify": "mmkit.misalignment.identify", "diagnose_misalignment": "mmkit.misalignment.detect", "decide_misalignment": "mmkit.misalignment.decide",
     "Estimate": "mmkit.results", "Verdict": "mmkit.results",
 }
 _all_ = ["load", "read", "MultimodalRecords", "quantify_interactions", "decompose", "synergy_bounds", "predict_accuracy", "recommend_fusion", "plan_collection",
          "similarity", "similarity_grid", "measure_alignment", "measure_axes", "recommend_alignment",
-         "Estimate", "Verdict"]
+         "identify", "diagnose_misalignment", "decide_misalignment", "Estimate", "Verdict"]
 
 # %% ../nbs/mmkit.ipynb #7c530c69
 def lazy_names(
