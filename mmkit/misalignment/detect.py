@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['FEWEST_TEXTS', 'MOST_COLUMNS', 'CUTS', 'LEAN', 'SHRINK', 'POWERS', 'FLOOR', 'RIDGES', 'ENOUGH', 'ROUNDS', 'WEIGH',
-           'TYPES', 'RULE', 'SILENT', 'FEWEST_REPEATS', 'NEAR', 'METHODS', 'FEWEST_PAIRS', 'FEWEST_MODEL', 'K', 'BLOCK',
-           'tokens', 'word_table', 'read_factors', 'check_factors', 'edge_grid', 'main_parts', 'Side', 'side_of',
-           'cosines', 'neighbour_weights', 'neighbour_scores', 'rank_p', 'flat_cut', 'storey', 'rate_interval',
-           'share_estimate', 'posterior_wrong', 'rbf', 'kernels_of', 'out_of_fold', 'word_fit', 'column_fit',
-           'factor_probabilities', 'Task', 'predicted', 'choose_kernel', 'chosen_kernels', 'best_prediction',
-           'factor_fit', 'fit_of', 'tasks_of', 'Scored', 'judged', 'model_scores', 'small_loss_weights',
-           'mixture_weights', 'two_halves', 'contradiction', 'unmixed', 'error_evidence', 'mixture_of_kinds',
-           'rest_evidence', 'typed_scores', 'DetectPolicy', 'MisalignmentResult', 'Gallery', 'usual_probability',
-           'looks_like', 'repeated', 'Names', 'name_factor', 'name_silence', 'name_errors', 'factor_estimates',
-           'bound_together', 'distinct_rows', 'score_pairs', 'diagnose_misalignment']
+           'TYPES', 'RULE', 'SILENT', 'FEWEST_REPEATS', 'NEAR', 'TWIN', 'WIDE', 'BLOCK', 'METHODS', 'FEWEST_PAIRS',
+           'FEWEST_MODEL', 'K', 'tokens', 'word_table', 'read_factors', 'check_factors', 'edge_grid', 'main_parts',
+           'Side', 'side_of', 'cosines', 'neighbour_weights', 'neighbour_scores', 'rank_p', 'flat_cut', 'storey',
+           'rate_interval', 'share_estimate', 'posterior_wrong', 'rbf', 'kernels_of', 'out_of_fold', 'word_fit',
+           'column_fit', 'factor_probabilities', 'Task', 'predicted', 'choose_kernel', 'chosen_kernels',
+           'best_prediction', 'factor_fit', 'fit_of', 'tasks_of', 'Scored', 'judged', 'model_scores',
+           'small_loss_weights', 'mixture_weights', 'two_halves', 'contradiction', 'unmixed', 'error_evidence',
+           'mixture_of_kinds', 'rest_evidence', 'typed_scores', 'DetectPolicy', 'MisalignmentResult', 'Gallery',
+           'usual_probability', 'looks_like', 'repeated', 'Names', 'name_factor', 'name_silence', 'name_errors',
+           'factor_estimates', 'copies', 'bound_together', 'distinct_rows', 'score_pairs', 'diagnose_misalignment']
 
 # %% ../../nbs/misalignment/02_detect.ipynb #9c78ae8b
 import base64, functools, html, io, math, re, time
@@ -741,33 +741,48 @@ def factor_estimates(scored, sides, level):
     return out
 
 # %% ../../nbs/misalignment/02_detect.ipynb #5e325345
-NEAR = .98
+NEAR, TWIN, WIDE = .98, .95, 20 # cosine of copies, cosine of twins, columns that a cosine needs to mean something
+BLOCK = 2000 # most records whose table of pairs is looked at as a whole
 
+def copies(
+    sides, # two `Side`
+)->np.ndarray: # (m, 2) row numbers
+    "Pairs of records that are the same, or nearly so, on both sides; above 2,000 records only exact copies are looked for."
+    seen = {}; first = [seen.setdefault((*(s.texts[i] if s.kind == "words" else s.x[i].tobytes() for s in sides),), i) for i in range(len(sides[0].x))]
+    exact = np.column_stack([np.arange(len(first)), first])
+    if len(first) > BLOCK or not any(s.kind == "numbers" and s.x.shape[1] >= WIDE for s in sides): return exact
+    alike = np.logical_and.reduce([_alike(s) for s in sides])
+    return np.concatenate([exact, np.argwhere(np.triu(alike, 1))])
+
+def _alike(s):
+    "(n, n) which records are the same on one side?"
+    if s.kind == "words": t = np.unique(s.texts, return_inverse=True)[1]; return t[:, None] == t
+    return cosines(s.x-s.x.mean(0)) >= NEAR if s.x.shape[1] >= WIDE else (s.x[:, None] == s.x).all(2)
+
+# %% ../../nbs/misalignment/02_detect.ipynb #ccc20510
 def bound_together(
     sides, # two `Side`
     groups=None, # (n,) whole numbers, or None
 )->np.ndarray|None: # (n,) whole numbers, or None when every record is on its own
-    "Records that must be left out together: exact copies of a pair, and members of one group."
+    "Records that must be left out together: copies of a pair, and members of one group."
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
-    n = len(sides[0].x); content = [(*(s.texts[i] if s.kind == "words" else s.x[i].tobytes() for s in sides),) for i in range(n)]
-    seen = {}; links = [[seen.setdefault(c, i) for i, c in enumerate(content)]]+([] if groups is None else [groups])
-    first = [(lambda u: u[1][u[2]])(np.unique(c, return_index=True, return_inverse=True)) for c in links]
-    graph = coo_matrix((np.ones(n*len(links)), (np.tile(np.arange(n), len(links)), np.concatenate(first))), shape=(n, n))
-    m, label = connected_components(graph, directed=False)
+    n, links = len(sides[0].x), copies(sides)
+    if groups is not None: _, first, at = np.unique(groups, return_index=True, return_inverse=True); links = np.concatenate([links, np.column_stack([np.arange(n), first[at]])])
+    m, label = connected_components(coo_matrix((np.ones(len(links)), links.T), shape=(n, n)), directed=False)
     return None if m == n else label
 
 def distinct_rows(sides):
-    "Rows without near twins on a side of numbers (20 columns or more), first come first kept."
+    "Rows without twins on a side of numbers (20 columns or more), first come first kept."
     keep = np.ones(len(sides[0].x), bool)
     for s in sides:
-        if s.kind != "numbers" or s.x.shape[1] < 20: continue
-        c = cosines(s.x-s.x.mean(0)) >= NEAR
+        if s.kind != "numbers" or s.x.shape[1] < WIDE: continue
+        c = cosines(s.x-s.x.mean(0)) >= TWIN
         for i in range(len(c)): keep[i] &= not (c[i, :i] & keep[:i]).any()
     return np.flatnonzero(keep)
 
 # %% ../../nbs/misalignment/02_detect.ipynb #e1ca642f
-METHODS, FEWEST_PAIRS, FEWEST_MODEL, K, BLOCK = ("model", "neighbours", "small_loss", "mixture"), 20, 40, 8, 2000
+METHODS, FEWEST_PAIRS, FEWEST_MODEL, K = ("model", "neighbours", "small_loss", "mixture"), 20, 40, 8
 
 def _two(records, modalities):
     "Names of two modalities, checked."
