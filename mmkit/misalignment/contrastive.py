@@ -175,7 +175,7 @@ def _crowding():
             ctx.save_for_backward(u, near, total); return total.log()
         @staticmethod
         def backward(ctx, g):
-            u, near, total = ctx.saved_tensors; w = (g/total)[:, None]; pulled = near @ torch.cat([w, w*u], 1)
+            u, near, total = ctx.saved_tensors; w = torch.where(total > 1e-37, g/total, 0)[:, None]; pulled = near @ torch.cat([w, w*u], 1)
             return -2*(u*(w*near.sum(1, keepdim=True)+pulled[:, :1])-w*(near @ u)-pulled[:, 1:])
     return Crowding.apply
 

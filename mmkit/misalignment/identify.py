@@ -257,7 +257,7 @@ def read_code(codes, s, width):
     rho = paired_correlations(t_a @ axes_a, t_b @ axes_b); width = width(rho) if callable(width) else min(width, len(rho))
     u, t = a @ axes_a[:, :width], t_a @ axes_a[:, :width]; guess = linear_probe(u, s[0], t)
     parts = np.array_split(np.arange(len(t)), BLOCKS)
-    return dict(rho=rho, width=width, r2=_r_squared(s[1], guess), blocks=np.array([_r_squared(s[1][i], guess[i]) for i in parts]), mcc=matthews(s[1], guess), u=u, t=t)
+    return dict(rho=rho, width=width, r2=_r_squared(s[1], guess), blocks=np.array([_r_squared(s[1][i], guess[i]) for i in parts]), mcc=matthews(s[1], guess), mcc_blocks=np.array([matthews(s[1][i], guess[i]) for i in parts]), u=u, t=t)
 
 def combine(
     values, # (seeds, n_s) one row for each training
@@ -273,7 +273,7 @@ def combine(
     return tuple(Estimate(float(v), float(v-h), float(v+h), float(c), n, "more", note=note) for v, h, c in zip(values.mean(0), half, chance))
 
 # %% ../../nbs/misalignment/01_identify.ipynb #cbb494c1
-PAIRS, STEPS_PER_SECOND, LOOKS = 100_000, 35, 8
+PAIRS, STEPS_PER_SECOND, LOOKS = 100_000, 45, 8
 RECIPE = Recipe(batch=512, rate=.1, rate_bias=.03, momentum=.9, warm_up=.15)
 
 @dataclass(frozen=True, eq=False)
@@ -311,18 +311,18 @@ def train_once(b, width, seconds, seed, recipe=RECIPE, warm=False, progress=None
     return trained, b.codes(trained.encode_a, trained.encode_b), curve
 
 # %% ../../nbs/misalignment/01_identify.ipynb #344fa6db
-def _width_notes(asked, width, knee, sure, told):
+def _width_notes(asked, width, knee, sure):
     "Message keys and warnings about the width of the code."
-    notes = [] if sure else ["identify_unsure"]
+    notes = [] if sure or asked else ["identify_unsure"]
     if asked and sure and width > knee: notes.append("identify_wide"); warn_weak(f"The code is wider ({width}) than the unbiased block ({knee}), read from the canonical correlations. Use code_dim={knee}, or None.")
     if asked and sure and width < knee: notes.append("identify_narrow"); warn_weak(f"The code is narrower ({width}) than the unbiased block ({knee}), read from the canonical correlations. Use code_dim={knee}, or None.")
     return notes
 
 def _result(start, model, read, how, asked, knee, sure, curve, policy, nonlinear, seed, parameters):
     "Everything measured, as an `IdentifyResult`."
-    told, reference = model.kept, gaussian_reference(model.cov_s, model.kept); width = read[0]["width"]; notes = _width_notes(asked, width, knee, sure, told) if how == "trained" else []
-    readable = how != "trained" or (sure and all(r["width"] == width for r in read) and (asked is not None or width == len(told)))
-    r2 = combine([r["r2"] for r in read], read[0]["blocks"], chance=reference); mcc = combine([r["mcc"] for r in read])
+    told, reference = model.kept, gaussian_reference(model.cov_s, model.kept); width = read[0]["width"]; notes = _width_notes(asked, width, knee, sure) if how == "trained" and (asked or model.perturbed) else []
+    readable = how != "trained" or asked or not model.perturbed or sure and width == len(told)  # a width that was read from the data must have been read clearly, and right
+    r2 = combine([r["r2"] for r in read], read[0]["blocks"], chance=reference); mcc = combine([r["mcc"] for r in read], read[0]["mcc_blocks"])
     fits = lambda i: readable and not (asked and (width < len(told)) and i+1 in told)
     words = tuple(word_for(e, r, i+1 in told, fits(i), policy) for i, (e, r) in enumerate(zip(r2, reference)))
     return IdentifyResult(provenance(start, seed, parameters), model.selected, model.perturbed, model.dependent, how, r2, words, tuple(reference.tolist()), nonlinear, mcc,
@@ -333,7 +333,7 @@ def identify(
     selected, # factors that modality b is told, counted from 1
     perturbed=(), # of these, factors that are told wrongly in some records
     dependent:bool=False, # correlated factors?
-    code_dim:int|None=None, # directions to read; None: read the number from the data
+    code_dim:int|None=None, # directions to read; None: all when nothing is perturbed, else the number is read from the data
     seconds:float=60., # processor seconds for all trainings together
     seed:int=0, # the law, the records, the starting weights
     *,
@@ -357,7 +357,7 @@ def identify(
     for i in range(n_seeds):
         b = bench(model, seed*20+i); at = (lambda d, t, w, i=i: progress(i+d/t, n_seeds, w)) if progress else None
         _, codes, story = train_once(b, width, seconds/n_seeds, i, warm=warm_start, progress=at, resume=file(i)); runs.append((codes, b.factors)); curve = curve or story
-    rho = np.mean([read_code(c, s, width)["rho"] for c, s in runs], 0); knee, sure = find_knee(rho); read = [read_code(c, s, asked or knee) for c, s in runs]
+    rho = np.mean([read_code(c, s, width)["rho"] for c, s in runs], 0); knee, sure = find_knee(rho); at = asked or (knee if model.perturbed else width); read = [read_code(c, s, at) for c, s in runs]
     bent = [_r_squared(s[1], nonlinear_probe(r["u"][:5000], s[0][:5000], r["t"], seed)) for r, (_, s) in zip(read, runs)] if (long if nonlinear is None else nonlinear) else []
     return _result(start, model, read, "trained", asked, knee, sure, curve(read[0]["width"]), policy, combine(bent) if bent else (), seed, dict(selected=model.selected, perturbed=model.perturbed, dependent=model.dependent,
         code_dim=asked, seconds=seconds, n_seeds=n_seeds, n_factors=n_factors, mixing=mixing, warm_start=warm_start))
