@@ -17,9 +17,9 @@ __all__ = ['FEWEST_TEXTS', 'MOST_COLUMNS', 'CUTS', 'LEAN', 'SHRINK', 'POWERS', '
 
 # %% ../../nbs/misalignment/02_detect.ipynb #9c78ae8b
 import base64, functools, html, io, math, re, time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 import numpy as np
-from ..checks import InputError, check_choice, check_number, nearest, warn_weak
+from ..checks import InputError, check_choice, check_number, nearest
 from ..language import register, say
 from ..results import COLOURS, Estimate, Result, fonts, html_table, judge, kind, new_axes, number, provenance
 
@@ -79,6 +79,7 @@ def check_factors(factors, records, names):
 
 def _own_words(values): return {v: (v,) for v in sorted({*map(str, values)})}
 
+# %% ../../nbs/misalignment/02_detect.ipynb #05eda375
 def _check_values(f, values):
     "One factor: at least two values, each with words."
     if not isinstance(values, dict) or len(values) < 2:
@@ -101,6 +102,7 @@ def edge_grid(
     where = (cell*bins+direction)+np.arange(n)[:, None, None]*cells*cells*bins
     return np.sqrt(np.bincount(where.ravel(), strength.ravel(), n*cells*cells*bins)).reshape(n, -1)
 
+# %% ../../nbs/misalignment/02_detect.ipynb #f6a5212f
 def main_parts(
     x:np.ndarray, # (n, d)
     most:int, # columns to keep, at most
@@ -135,12 +137,13 @@ class Side:
     @functools.cached_property
     def x(self): return np.concatenate([v/max(math.sqrt(np.square(v-v.mean(0)).sum(1).mean()), 1e-12) for v in self.views], 1)
 
+# %% ../../nbs/misalignment/02_detect.ipynb #f89984d4
 def _scaled(x):
     "Standardised columns without those that never change."
     s = x.std(0); keep = s > 1e-9*np.maximum(np.abs(x).max(0), 1e-300)
     return (x[:, keep]-x[:, keep].mean(0))/s[keep]
 
-# %% ../../nbs/misalignment/02_detect.ipynb #f89984d4
+# %% ../../nbs/misalignment/02_detect.ipynb #b6fa8910
 MOST_COLUMNS = 40
 
 def _components(x):
@@ -153,6 +156,7 @@ def _text_side(name, texts, factors):
     y, words = word_table(texts); left, names = word_table(rest) if factors else (y, words)
     return Side(name, "words", (y*np.log(len(y)/np.maximum(y.sum(0), 1)),), left, names, codes, tuple(texts))
 
+# %% ../../nbs/misalignment/02_detect.ipynb #90b6fae1
 def side_of(
     records, # MultimodalRecords
     name:str, # a modality
@@ -178,6 +182,7 @@ def cosines(
     np.fill_diagonal(c, 0)
     return c
 
+# %% ../../nbs/misalignment/02_detect.ipynb #c23f2bdf
 def neighbour_weights(
     c:np.ndarray, # (n, n) similarity
     k:int, # neighbours
@@ -229,6 +234,7 @@ def storey(
     "Estimated share of wrong pairs."
     cut = flat_cut(p); return float(min(1, (p > cut).mean()/(1-cut)))
 
+# %% ../../nbs/misalignment/02_detect.ipynb #273c36e7
 def rate_interval(p, level=.95):
     "Exact binomial interval of the share of p-values above the cut, carried over to the rate."
     cut = flat_cut(p); e = share_estimate(int((p > cut).sum()), len(p), 1., level)
@@ -334,6 +340,7 @@ class Task:
     def rows(self, r): return Task(self.kind, self.y[r], None if self.codes is None else self.codes[r], self.name, self.back)
     def weights(self, w): return w if self.codes is None else w*(self.codes >= 0)
 
+# %% ../../nbs/misalignment/02_detect.ipynb #ad3264af
 def predicted(task, k, ridge, w, apart=None):
     "(prediction or probabilities, loss) of one task with one kernel and one ridge."
     w = task.weights(w); p = out_of_fold(k, task.y, ridge, w, apart)
@@ -350,6 +357,7 @@ def _sample(task, k, apart, w):
 
 def _losses(task, k, w, apart): t, k, w, apart = _sample(task, k, apart, w); return [predicted(t, k, ridge, w, apart)[1] for ridge in RIDGES]
 
+# %% ../../nbs/misalignment/02_detect.ipynb #85c1a99c
 def choose_kernel(task, kernels, apart=None):
     "Number of the kernel with the smallest out-of-fold loss."
     return 0 if len(kernels) == 1 else int(np.argmin([min(_losses(task, k, np.ones(len(k)), apart)) for k in kernels]))
@@ -470,6 +478,7 @@ def error_evidence(
     other = (p/(1-prior)).sum(1)-own/(1-prior[at])
     return tuple(np.where(said, np.log(np.maximum(v, 1e-9)), 0) for v in (own, prior[at]*other, prior[at]))
 
+# %% ../../nbs/misalignment/02_detect.ipynb #f24226bc
 def mixture_of_kinds(
     evidence, # one triple from `error_evidence` for each factor
     rest, # (n,) log-likelihood ratio right : swapped from everything that is no factor
@@ -543,6 +552,7 @@ class DetectPolicy:
     def __post_init__(self):
         for f in ("max_wrong", "max_factor", "min_agreement"): check_number(getattr(self, f), f, 0, 1)
 
+# %% ../../nbs/misalignment/02_detect.ipynb #45af6286
 @dataclass(frozen=True, repr=False)
 class MisalignmentResult(Result):
     "Scores, p-values and kinds of error of all pairs."
@@ -567,7 +577,7 @@ class MisalignmentResult(Result):
         if factor in self.factors: return say(f"{part}_factor_rate", language, factor=factor)
         return say({"agreement": "pair_agreement"}.get(key, key), language)
 
-# %% ../../nbs/misalignment/02_detect.ipynb #45af6286
+# %% ../../nbs/misalignment/02_detect.ipynb #55b43263
 def _accused(self, part="wrong", policy=None)->tuple:
     "Factors whose error rate (`wrong`) or silence (`missing`) lies above what the policy allows, interval included."
     limit = (policy or DetectPolicy()).max_factor
@@ -583,6 +593,7 @@ def _detect_summary(self, language="en"):
         text += ("; " if language == "en" else "。")+say("detect_rule", language, factor=factor, expected=expected, said=stated, n=count)
     return text
 
+# %% ../../nbs/misalignment/02_detect.ipynb #ad14ef7d
 def _detect_verdicts(self, policy=None):
     "Is the share of wrong pairs small enough, and is any factor wrong or left out too often?"
     p = policy or DetectPolicy(); weak = self.notes[0] if self.notes else None
@@ -651,7 +662,8 @@ def _gallery(
     "The `n` most suspicious pairs with both modalities side by side."
     if getattr(records, "fingerprint", None) != self.provenance.fingerprint:
         raise InputError("These are not the records that were diagnosed: their content differs. Pass the same records again.")
-    word, at = lambda k, **v: html.escape(say(k, language, **v)), _worst(self, n); sides = [records.modalities.get(m, records.features.get(m)) for m in self.modalities]
+    word, at = lambda k, **v: html.escape(say(k, language, **v)), _worst(self, n)
+    sides = [records.modalities.get(m, records.features.get(m)) for m in self.modalities]
     head = [word("detect_pair"), *(html.escape(m) for m in self.modalities), *(word(f"detect_{k}") for k in ("kind", "factor", "said", "expected", "probability"))]
     row = lambda i: (*(_cell_html(x[i], say("detect_picture", language, id=self.ids[i])) for x in sides), word(f"pair_{self.types[i]}"),
                      *(html.escape(v[i]) for v in (self.named, self.said, self.expected)), f"{self.posterior[i]:.2f}")
@@ -675,6 +687,7 @@ def looks_like(
     q = np.where(p >= usual_probability(p, codes)-1e-12, p, 0)
     return np.where(q.max(1) > 0, q.argmax(1), codes)
 
+# %% ../../nbs/misalignment/02_detect.ipynb #e9a6080e
 def repeated(
     expected:np.ndarray, # (m,) values that the other side suggests, of the statements in doubt
     stated:np.ndarray, # (m,) values stated
@@ -768,10 +781,12 @@ def bound_together(
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
     n, links = len(sides[0].x), copies(sides)
-    if groups is not None: _, first, at = np.unique(groups, return_index=True, return_inverse=True); links = np.concatenate([links, np.column_stack([np.arange(n), first[at]])])
+    if groups is not None:
+        _, first, at = np.unique(groups, return_index=True, return_inverse=True); links = np.concatenate([links, np.column_stack([np.arange(n), first[at]])])
     m, label = connected_components(coo_matrix((np.ones(len(links)), links.T), shape=(n, n)), directed=False)
     return None if m == n else label
 
+# %% ../../nbs/misalignment/02_detect.ipynb #bb7529a3
 def distinct_rows(sides):
     "Rows without twins on a side of numbers (20 columns or more), first come first kept."
     keep = np.ones(len(sides[0].x), bool)
@@ -787,7 +802,8 @@ METHODS, FEWEST_PAIRS, FEWEST_MODEL, K = ("model", "neighbours", "small_loss", "
 def _two(records, modalities):
     "Names of two modalities, checked."
     if not hasattr(records, "complete"):
-        raise InputError(f"`records` is a {type(records).__name__}, but MultimodalRecords were expected. Read a file or a table with mmkit.read, or build them from arrays.")
+        raise InputError(f"`records` is a {type(records).__name__}, but MultimodalRecords were expected. "
+                         "Read a file or a table with mmkit.read, or build them from arrays.")
     names = list(records.names)[:2] if modalities is None else modalities
     if isinstance(names, str) or not hasattr(names, "__len__") or len(names) != 2:
         raise InputError(f"Two modalities are needed, but {names!r} came. Say which: modalities=('{records.names[0]}', '{records.names[-1]}').")
@@ -795,6 +811,7 @@ def _two(records, modalities):
     if a == b: raise InputError(f"`modalities` names `{a}` twice. Choose two different ones.")
     return a, b
 
+# %% ../../nbs/misalignment/02_detect.ipynb #8efcf04c
 def _check_side(side):
     "Refuse a side that cannot tell records apart."
     if side.kind == "words" and not side.y.shape[1] and not any(len(np.unique(c)) > 1 for c in side.codes.values()):
@@ -804,7 +821,7 @@ def _check_side(side):
         raise InputError(f"`{side.name}` is the same in all records used here, so no pair can be told from another. Choose another modality.")
     return side
 
-# %% ../../nbs/misalignment/02_detect.ipynb #8efcf04c
+# %% ../../nbs/misalignment/02_detect.ipynb #c3f85ec6
 def _group_codes(records, groups, rows):
     "Whole numbers for the groups: a name in `records.groups`, or one entry for each record."
     if groups is None: return None
@@ -816,6 +833,7 @@ def _group_codes(records, groups, rows):
     if codes.max() < 1: raise InputError("`groups` puts all records into one group, so nothing is left to learn from. Use finer groups.")
     return codes
 
+# %% ../../nbs/misalignment/02_detect.ipynb #6d27e6f3
 def _trusted(records, trusted, rows):
     "(m,) bool: pairs known to be right, from ids or a mask."
     if trusted is None: return None
@@ -891,7 +909,7 @@ def diagnose_misalignment(
     level:float=.95, # coverage of the intervals
     seed:int=0, # everything random
 )->MisalignmentResult:
-    "Which pairs do not belong together, how many, and what kind of error is it? Raises `InputError` for sides that tell nothing apart and for fewer than 20 pairs."
+    "Which pairs do not belong together, how many, what kind of error? Raises `InputError` for fewer than 20 pairs and for sides that tell nothing apart."
     start = time.perf_counter(); names = _two(records, modalities); factors = check_factors(factors, records, names); rows = _enough(records, names, factors)
     check_choice(method, ("auto", *METHODS), "method"); level, seed = check_number(level, "level", .5, .999), check_number(seed, "seed", 0, integer=True)
     if method == "auto": method = "model" if len(rows) >= FEWEST_MODEL else "neighbours"
@@ -904,5 +922,5 @@ def diagnose_misalignment(
     parameters = dict(modalities=names, factors=factors, method=method, groups=groups if isinstance(groups, str) else groups is not None,
                       trusted=0 if trusted is None else int(np.size(trusted)), level=level)
     full = [_spread(c, len(records), rows, np.nan if i < 3 else "") for i, c in enumerate(columns)]
-    return MisalignmentResult(provenance(start, seed, parameters, records.fingerprint), names, method, quantities, tuple(records.ids), *full[:3], *map(tuple, full[3:]),
-                              tuple(factors), rules, tuple(notes))
+    return MisalignmentResult(provenance(start, seed, parameters, records.fingerprint), names, method, quantities, tuple(records.ids),
+                              *full[:3], *map(tuple, full[3:]), tuple(factors), rules, tuple(notes))
