@@ -79,6 +79,13 @@ def test_trusted_pairs_are_never_accused():
     assert (D.diagnose_misalignment(rec, trusted=[rec.ids[i] for i in np.flatnonzero(keep)]).posterior[keep] == 0).all()
     with pytest.raises(InputError, match="no such record"): D.diagnose_misalignment(rec, trusted=["p9999"])
 
+def test_a_factor_that_pictures_do_not_show_is_cleared_by_trusted_pairs():
+    rec, _ = people(240, seed=3); rng = np.random.default_rng(0); name = np.array(["Ann", "Bob", "Cem"])[rng.integers(3, size=240)]; words = {"name": {n: (n,) for n in ("Ann", "Bob", "Cem")}, "tone": WORDS["tone"]}
+    named = MultimodalRecords({"image": rec.modalities["image"], "caption": [f"{n}, {c}" for n, c in zip(name, rec.modalities["caption"])]}); trusted = np.arange(240) < 80
+    assert D.diagnose_misalignment(named, factors=words).accused() == ("name",) and D.diagnose_misalignment(named, factors=words, trusted=trusted).accused() == ()
+    rec, _ = people(240, redrawn={"tone": .6}, seed=3); truth = people(240, seed=3)[0].modalities["caption"]; mixed = [t if k else c for t, c, k in zip(truth, rec.modalities["caption"], trusted)]
+    assert "tone" in D.diagnose_misalignment(MultimodalRecords({"image": rec.modalities["image"], "caption": mixed}), factors=WORDS, trusted=trusted).accused()
+
 def test_contradiction_measures_the_captions_not_the_model():
     rng = np.random.default_rng(0); true = rng.integers(3, size=600); sure = rng.random(600) < .6 # two fifths of the pictures show nothing
     p = np.where(sure[:, None], .9*np.eye(3)[true]+.1/3, 1/3+.01*rng.random((600, 3))); said = np.where(rng.random(600) < .3, rng.integers(3, size=600), true)

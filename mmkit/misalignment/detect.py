@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['FEWEST_TEXTS', 'MOST_COLUMNS', 'CUTS', 'LEAN', 'SHRINK', 'POWERS', 'FLOOR', 'RIDGES', 'ENOUGH', 'ROUNDS', 'WEIGH',
-           'TYPES', 'RULE', 'SILENT', 'FEWEST_REPEATS', 'NEAR', 'TWIN', 'WIDE', 'BLOCK', 'METHODS', 'FEWEST_PAIRS',
-           'FEWEST_MODEL', 'K', 'tokens', 'word_table', 'read_factors', 'check_factors', 'edge_grid', 'main_parts',
-           'Side', 'side_of', 'cosines', 'neighbour_weights', 'neighbour_scores', 'rank_p', 'flat_cut', 'storey',
-           'rate_interval', 'share_estimate', 'posterior_wrong', 'rbf', 'kernels_of', 'out_of_fold', 'word_fit',
-           'column_fit', 'factor_probabilities', 'Task', 'predicted', 'choose_kernel', 'chosen_kernels',
+           'TYPES', 'RULE', 'SILENT', 'FEWEST_REPEATS', 'FEWEST_TRUSTED', 'NEAR', 'TWIN', 'WIDE', 'BLOCK', 'METHODS',
+           'FEWEST_PAIRS', 'FEWEST_MODEL', 'K', 'tokens', 'word_table', 'read_factors', 'check_factors', 'edge_grid',
+           'main_parts', 'Side', 'side_of', 'cosines', 'neighbour_weights', 'neighbour_scores', 'rank_p', 'flat_cut',
+           'storey', 'rate_interval', 'share_estimate', 'posterior_wrong', 'rbf', 'kernels_of', 'out_of_fold',
+           'word_fit', 'column_fit', 'factor_probabilities', 'Task', 'predicted', 'choose_kernel', 'chosen_kernels',
            'best_prediction', 'factor_fit', 'fit_of', 'tasks_of', 'Scored', 'judged', 'model_scores',
            'small_loss_weights', 'mixture_weights', 'two_halves', 'contradiction', 'unmixed', 'error_evidence',
            'mixture_of_kinds', 'rest_evidence', 'typed_scores', 'DetectPolicy', 'MisalignmentResult', 'Gallery',
            'usual_probability', 'looks_like', 'repeated', 'Names', 'name_factor', 'name_silence', 'name_errors',
-           'factor_estimates', 'copies', 'bound_together', 'distinct_rows', 'score_pairs', 'diagnose_misalignment']
+           'beyond', 'factor_estimates', 'copies', 'bound_together', 'distinct_rows', 'score_pairs',
+           'diagnose_misalignment']
 
 # %% ../../nbs/misalignment/02_detect.ipynb #9c78ae8b
 import base64, functools, html, io, math, re, time
@@ -742,15 +743,22 @@ def name_errors(scored, factors, sides)->Names:
     return names
 
 # %% ../../nbs/misalignment/02_detect.ipynb #e3a800f5
-def factor_estimates(scored, sides, level):
-    "wrong_FACTOR and missing_FACTOR for all factors."
+FEWEST_TRUSTED = 20
+
+def beyond(e, reference, level):
+    "The share `e` in excess of what pairs known to be right show; wide enough for the errors of both."
+    value = max(0., e.value-reference.value)
+    return Estimate(value, max(0., e.low-reference.high), max(value, e.high-reference.low), e.chance, e.n, "worse", level=level)
+
+def factor_estimates(scored, sides, level, trusted=None):
+    "wrong_FACTOR and missing_FACTOR for all factors; silence is counted even where nothing can be predicted."
     out, swapped = {}, scored.kinds[:, 1] if scored.kinds is not None else np.zeros(len(scored.p))
-    codes = {f: c for side in sides for f, c in side.codes.items()}
-    for t, p in zip(scored.tasks, scored.predictions):
-        if t.kind == "factor":
-            value, dice, m = contradiction(p, t.codes, 1-swapped)
-            out[f"wrong_{t.name}"] = share_estimate(value*m, max(m, 1), dice, level)
-    for f, c in codes.items(): out[f"missing_{f}"] = share_estimate(int((c < 0).sum()), len(c), 1., level)
+    for t, p in ((t, p) for t, p in zip(scored.tasks, scored.predictions) if t.kind == "factor"):
+        rate = lambda w: (lambda value, dice, m: share_estimate(value*m, max(m, 1), dice, level))(*contradiction(p, t.codes, w)); key = f"wrong_{t.name}"
+        if trusted is None: out[key] = rate(1-swapped); continue
+        out[key], known = rate((1-swapped)*~trusted), rate(trusted.astype(float))
+        if known.n >= FEWEST_TRUSTED: out[key] = beyond(out[key], known, level)
+    for f, c in ((f, c) for side in sides for f, c in side.codes.items()): out[f"missing_{f}"] = share_estimate(int((c < 0).sum()), len(c), 1., level)
     return out
 
 # %% ../../nbs/misalignment/02_detect.ipynb #5e325345
@@ -868,7 +876,8 @@ def _diagnosed(records, names, rows, factors, method, groups, trusted, level, se
     for at in _blocks(len(rows), apart, seed):
         sides = whole if len(at) == len(rows) else [_check_side(side_of(records, m, rows[at], factors)) for m in names]
         scored = score_pairs(sides, method, *(None if v is None else v[at] for v in (apart, trusted)), seed); m = name_errors(scored, factors, sides)
-        parts.append(((at, np.diag(scored.s), scored.p, m.wrong, m.types, m.named, m.said, m.expected), factor_estimates(scored, sides, level), m.rules))
+        rates = factor_estimates(scored, sides, level, None if trusted is None else trusted[at])
+        parts.append(((at, np.diag(scored.s), scored.p, m.wrong, m.types, m.named, m.said, m.expected), rates, m.rules))
     columns = [np.concatenate(c) for c in zip(*(p[0] for p in parts))]; order = np.argsort(columns[0])
     return whole, [c[order] for c in columns[1:]], _pooled([p[1] for p in parts], level), tuple(r for p in parts for r in p[2])
 
