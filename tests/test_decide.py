@@ -104,11 +104,11 @@ def test_prices_and_break_even(noisy):
     for o in a.options:
         arm = r.arm(o.name); assert o.cost == pytest.approx(price_of(arm, c)) and o.threshold == pytest.approx(o.cost/600) and o.net.value == pytest.approx(600*arm.gain.value-o.cost) and 0 <= o.p_loss <= 1
         assert (o.net.low > 0) == (arm.gain.low > o.threshold) and (o.p_loss < .5) == (o.net.value > 0)
-    assert {e.name for e in a.experiments} <= {"confirm", "collect"} and all(e.units >= 1 for e in a.experiments)
+    assert {e.name for e in a.experiments} <= {"caption", "confirm", "collect"} and all(e.units >= 1 for e in a.experiments)
 
 def test_risk_makes_an_omission_pay():
     made = ArmsResult.from_json(compare_arms(caption_world(150, seed=1106)[0], arms=(), omit="eighth", task="label", **QUICK).to_json()); o = MisalignmentCosts(100., omit=10., risk=1e6)
-    assert decide_misalignment(made, o).verdict == "exploit" and decide_misalignment(made, MisalignmentCosts(100., omit=1e6)).verdict == "leave"
+    assert decide_misalignment(made, o).verdict == "exploit" and decide_misalignment(made, o).break_even_price > 9e5 and "at any price" not in decide_misalignment(made, o).summary() and decide_misalignment(made, MisalignmentCosts(100., omit=1e6)).verdict == "leave"
 
 def test_no_value_of_a_point_means_leave(noisy):
     a = decide_misalignment(noisy[3], MisalignmentCosts(0., relabel=1, check=1, fixed=5)); assert a.verdict == "leave" and a.today == "leave" and "Leave the pairs" in a.summary()
