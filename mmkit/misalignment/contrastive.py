@@ -60,6 +60,7 @@ def check_factors(
 MIXINGS = ("leaky", "smooth", "linear", "identity")
 SLOPE, LAYERS, DRAWS, BEST = .2, 3, 25_000, 25  # appendix C.1: 0.1 % of 25,000 draws
 
+# %% ../../nbs/misalignment/00_contrastive.ipynb #5d730248
 @functools.lru_cache(maxsize=32)
 def well_conditioned(
     d:int, # rows and columns
@@ -69,6 +70,7 @@ def well_conditioned(
     m = np.random.default_rng([seed, d, 3]).uniform(-1, 1, (DRAWS, d, d)); m /= np.linalg.norm(m, axis=1, keepdims=True)
     return m[np.argsort(np.linalg.cond(m))[:BEST]]
 
+# %% ../../nbs/misalignment/00_contrastive.ipynb #28df74e7
 def mix(
     z:np.ndarray, # (n, d) causes
     weights, # matrices (d, d)
@@ -116,8 +118,10 @@ def latent_model(
     "A law of pairs; raises `InputError` for impossible sets."
     n, m = (check_number(v, k, 1, 200, integer=True) for k, v in (("n_factors", n_factors), ("n_private", n_private)))
     told, wrong = check_factors(selected, n, "selected"), check_factors(perturbed, n, "perturbed", empty=True)
-    if set(wrong)-set(told): raise InputError(f"`perturbed` holds {sorted(set(wrong)-set(told))}, which `selected` leaves out. Only what is told can be told wrongly.")
-    if wrong == told: raise InputError(f"`perturbed` holds all {len(told)} selected factors, so nothing would connect the two modalities. Leave at least one untouched.")
+    if set(wrong)-set(told): raise InputError(f"`perturbed` holds {sorted(set(wrong)-set(told))}, which `selected` leaves out. Only what is told can be "
+        f"told wrongly.")
+    if wrong == told: raise InputError(f"`perturbed` holds all {len(told)} selected factors, so nothing would connect the two modalities. Leave at least "
+        f"one untouched.")
     check_choice(mixing, MIXINGS, "mixing"); check_number(rate, "rate", 0, 1); rng = np.random.default_rng([seed, 2504])
     covariance = lambda d: (lambda g: g @ g.T)(rng.normal(size=(d, d))) if dependent else np.eye(d)
     covs = [covariance(d) for d in (n, m, m, n)]; pick = lambda d: well_conditioned(d)[rng.choice(BEST, LAYERS, replace=False)]
@@ -134,6 +138,7 @@ class Pairs:
     m_a:np.ndarray # (n, n_m) private causes
     m_b:np.ndarray # (n, n_m)
 
+# %% ../../nbs/misalignment/00_contrastive.ipynb #86b10ab7
 def draw_pairs(
     model:LatentModel,
     n:int, # records
@@ -154,6 +159,7 @@ def _similarities(torch, u, v, similarity, temperature):
     if similarity == "cosine": u, v = (torch.nn.functional.normalize(w, dim=1) for w in (u, v)); return u @ v.T/temperature
     return (2*u @ v.T-(u*u).sum(1)[:, None]-(v*v).sum(1))/temperature
 
+# %% ../../nbs/misalignment/00_contrastive.ipynb #1dde778b
 def _candidates(torch, u, v, negatives, similarity, temperature):
     "For the records of `u`: similarity to the partner (K,), and the logarithm of the sum over all candidates (K,)."
     if similarity == "cosine": u, v = (math.sqrt(.5)*torch.nn.functional.normalize(w, dim=1) for w in (u, v)) # then -(distance squared) = cosine - 1
@@ -171,7 +177,8 @@ def _crowding():
     class Crowding(torch.autograd.Function):
         @staticmethod
         def forward(ctx, u):
-            square = (u*u).sum(1); near = torch.addmm(-square, u, u.T, alpha=2).sub_(square[:, None]).clamp_(max=0).exp_().fill_diagonal_(0); total = near.sum(1).clamp_(min=1e-37)
+            square = (u*u).sum(1); near = torch.addmm(-square, u, u.T, alpha=2).sub_(square[:, None]).clamp_(max=0).exp_().fill_diagonal_(0)
+            total = near.sum(1).clamp_(min=1e-37)
             ctx.save_for_backward(u, near, total); return total.log()
         @staticmethod
         def backward(ctx, g):
@@ -182,6 +189,7 @@ def _crowding():
 # %% ../../nbs/misalignment/00_contrastive.ipynb #a4ae14be
 def _mean(values, weights): return values.mean() if weights is None else (weights*values).sum()/weights.sum()
 
+# %% ../../nbs/misalignment/00_contrastive.ipynb #2b32f19b
 def info_nce(
     u, # (K, d) torch codes of modality a
     v, # (K, d) torch codes of modality b, same records
@@ -205,6 +213,7 @@ def rince(u, v, negatives="within", weights=None, similarity="cosine", temperatu
     sides = (_candidates(torch, *pair, negatives, similarity, temperature) for pair in ((u, v), (v, u)))
     return sum(_mean((torch.exp(q*(total+math.log(lam)))-torch.exp(q*partner))/q, weights) for partner, total in sides)/2
 
+# %% ../../nbs/misalignment/00_contrastive.ipynb #cdadbfbc
 def sigmoid(u, v, negatives="cross", weights=None, similarity="cosine", temperature=.1):
     "One yes-or-no question for each cell of the table of pairs (SigLIP); strangers are always of the other modality."
     import torch
@@ -212,14 +221,16 @@ def sigmoid(u, v, negatives="cross", weights=None, similarity="cosine", temperat
     cells = -torch.nn.functional.logsigmoid(sign*s)
     return (_mean(cells.sum(0), weights)+_mean(cells.sum(1), weights))/2
 
+# %% ../../nbs/misalignment/00_contrastive.ipynb #a4154c80
 def soft_targets(u, v, negatives="cross", weights=None, similarity="cosine", temperature=.1, share=SOFT_SHARE):
     "Cross-entropy to targets that know which records resemble each other inside their modality; strangers are always of the other modality."
     import torch
     s, eye = _similarities(torch, u, v, similarity, temperature), torch.eye(len(u))
-    with torch.no_grad(): near = (1-share)*eye+share*((_similarities(torch, u, u, similarity, temperature)+_similarities(torch, v, v, similarity, temperature))/2).softmax(1)
+    with torch.no_grad(): near = (1-share)*eye+share*((_similarities(torch, u, u, similarity, temperature)+_similarities(torch, v, v, similarity,
+        temperature))/2).softmax(1)
     return sum(_mean(-(near*t.log_softmax(1)).sum(1), weights) for t in (s, s.T))/2
 
-# %% ../../nbs/misalignment/00_contrastive.ipynb #cdadbfbc
+# %% ../../nbs/misalignment/00_contrastive.ipynb #86fbe4dd
 RIDGE = 1e-3 # added to variances in `soft_cca`, in mean variances
 
 def soft_cca(u, v, negatives=None, weights=None, similarity=None, temperature=None):
@@ -231,6 +242,7 @@ def soft_cca(u, v, negatives=None, weights=None, similarity=None, temperature=No
     cross = a.T @ b
     return -((inverse(a) @ cross) * (inverse(b) @ cross.T).T).sum()/u.shape[1]
 
+# %% ../../nbs/misalignment/00_contrastive.ipynb #0b1f5449
 _LOSSES = dict(zip((*OBJECTIVES, "soft_cca"), (info_nce, rince, sigmoid, soft_targets, soft_cca)))
 
 # %% ../../nbs/misalignment/00_contrastive.ipynb #d909e889
@@ -251,12 +263,13 @@ class Recipe:
     check:int = 50 # steps between two looks at the held-out loss
     patience:int = 0 # looks without progress before training stops early; 0 = never
 
+# %% ../../nbs/misalignment/00_contrastive.ipynb #cda5dad5
 OPTIMISERS = ("muon", "adam")
 MOST_DIRECTIONS, FEWEST_PAIRS = 256, 8
 
 def PAPER(d): return Recipe(hidden=(10*d, 50*d, 50*d, 50*d, 50*d, 10*d), slope=.01, batch=6144, optimiser="adam", rate=1e-4, warm_up=0., whiten=False)
 
-# %% ../../nbs/misalignment/00_contrastive.ipynb #cda5dad5
+# %% ../../nbs/misalignment/00_contrastive.ipynb #57116654
 @dataclass(frozen=True, eq=False)
 class Whitening:
     "Centre and directions of variance 1, learned from training records."
@@ -264,6 +277,7 @@ class Whitening:
     axes:np.ndarray # (d, r)
     def __call__(self, x): return (x-self.mean) @ self.axes
 
+# %% ../../nbs/misalignment/00_contrastive.ipynb #5efdefec
 def whitening(
     x:np.ndarray, # (n, d) records
     whiten:bool=True, # False: only centre, and one common scale
@@ -277,10 +291,12 @@ def whitening(
 # %% ../../nbs/misalignment/00_contrastive.ipynb #b254a3d7
 def _start(rng, sizes, shortcut):
     "Weights and biases of one encoder; with a shortcut the network itself starts small."
-    weights = [rng.normal(size=(i, o))*math.sqrt((2 if j < len(sizes)-2 else (.01 if shortcut is not None else 1))/i) for j, (i, o) in enumerate(zip(sizes, sizes[1:]))]
+    weights = [rng.normal(size=(i, o))*math.sqrt((2 if j < len(sizes)-2 else (.01 if shortcut is not None else 1))/i) for j,
+        (i, o) in enumerate(zip(sizes, sizes[1:]))]
     arrays = [a for w in weights for a in (w, np.zeros(w.shape[1]))]
     return [a.astype(np.float32) for a in (arrays if shortcut is None else [*arrays, shortcut])]
 
+# %% ../../nbs/misalignment/00_contrastive.ipynb #701e76d3
 def _forward(x, arrays, slope, has_shortcut):
     "Codes of records; `x` and `arrays` are both NumPy or both PyTorch."
     h, last = x, len(arrays)-has_shortcut-2
@@ -296,6 +312,7 @@ def _orthogonal(torch, g, steps=5):
     for _ in range(steps): a = x @ x.T; x = 3.4445*x+(-4.7750*a+2.0315*a @ a) @ x
     return x.T if tall else x
 
+# %% ../../nbs/misalignment/00_contrastive.ipynb #22d5925f
 def _move(torch, arrays, state, step, scale, recipe):
     "One step: Muon for matrices, Adam for vectors; `state` holds two arrays for each parameter."
     norm = math.sqrt(sum(float((p.grad**2).sum()) for p in arrays)); short = min(1., recipe.clip/(norm+1e-6))
@@ -325,6 +342,7 @@ def free_memory()->float: # bytes; inf when the system does not tell
         with open("/proc/meminfo") as f: return next(int(l.split()[1]) for l in f if l.startswith("MemAvailable"))*1024
     except (OSError, StopIteration): return math.inf
 
+# %% ../../nbs/misalignment/00_contrastive.ipynb #a9f1cf35
 def batch_that_fits(
     batch:int, # pairs for each step
     objective:str, # "soft_cca" needs no table
@@ -379,12 +397,14 @@ def _write_arrays(path, arrays, header):
         os.chmod(temporary, 0o644); os.replace(temporary, path)
     except BaseException: os.unlink(temporary); raise
 
+# %% ../../nbs/misalignment/00_contrastive.ipynb #e792f4f6
 def _read_arrays(path):
     "Arrays and header of `_write_arrays`; refuses everything else."
     try:
         with np.load(path, allow_pickle=False) as f: return [f[f"p{i}"] for i in range(len(f.files)-1)], json.loads(str(f["header"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        raise InputError(f"`{Path(path).name}` was not written by mmkit.misalignment, or it is damaged. Choose another name, or delete it to start again.") from None
+        raise InputError(f"`{Path(path).name}` was not written by mmkit.misalignment, or it is damaged. Choose another name, or delete it to start "
+            f"again.") from None
 
 # %% ../../nbs/misalignment/00_contrastive.ipynb #6b03e40c
 class Training:
@@ -395,7 +415,8 @@ class Training:
         self.held, self.rows, self.n_shortcut = torch.as_tensor(order[:held]), order[held:], int(shortcut is not None)
         to = lambda x: torch.as_tensor(np.ascontiguousarray(x), dtype=torch.float32)
         self.x, self.weights = (to(z_a), to(z_b)), None if weights is None else to(weights)
-        self.arrays = [[to(a).requires_grad_() for a in _start(rng, (z.shape[1], *recipe.hidden, code_dim), shortcut and shortcut[i])] for i, z in enumerate((z_a, z_b))]
+        self.arrays = [[to(a).requires_grad_() for a in _start(rng, (z.shape[1], *recipe.hidden, code_dim), shortcut and shortcut[i])] for i,
+            z in enumerate((z_a, z_b))]
         self.state = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self.all]
         self.step, self.spent, self.history, self.notes, self.over, self.batch = 0, 0., [], [], False, min(recipe.batch, len(self.rows))
 
@@ -404,7 +425,8 @@ class Training:
 
     def encode(self, side, x):
         "Code of records at this moment; side 0 is a, 1 is b."
-        with self.torch.no_grad(): return _forward(self.torch.as_tensor(self.white[side](x), dtype=self.torch.float32), self.arrays[side], self.recipe.slope, self.n_shortcut).double().numpy()
+        with self.torch.no_grad(): return _forward(self.torch.as_tensor(self.white[side](x), dtype=self.torch.float32), self.arrays[side], self.recipe.slope,
+            self.n_shortcut).double().numpy()
 
     def loss(self, rows):
         "Loss of some records."
@@ -420,27 +442,32 @@ class Training:
 # %% ../../nbs/misalignment/00_contrastive.ipynb #eed24659
 KEPT = ("step", "spent", "history", "notes", "over", "batch") # besides the arrays, what a training that goes on must know
 
+# %% ../../nbs/misalignment/00_contrastive.ipynb #c2dc7c68
 def _training_step(self, scale):
     "One batch forward, backward, move; halves the batch when memory runs out."
     while True:
         try: loss = self.loss(self.rows_at(self.step)); [setattr(p, "grad", None) for p in self.all]; loss.backward(); break
         except (MemoryError, RuntimeError) as e:
             if not _out_of_memory(self.torch, e) or self.batch < 2*FEWEST_PAIRS: raise
-            self.batch //= 2; self.notes.append(f"memory ran out: batch reduced to {self.batch:,} pairs"); warn_weak(f"Memory ran out. The batch was reduced to {self.batch:,} pairs.")
+            self.batch //= 2; self.notes.append(f"memory ran out: batch reduced to {self.batch:,} pairs")
+            warn_weak(f"Memory ran out. The batch was reduced to {self.batch:,} pairs.")
     with self.torch.no_grad(): _move(self.torch, self.all, self.state, self.step, scale, self.recipe)
     self.step += 1; return float(loss.detach())
 
+# %% ../../nbs/misalignment/00_contrastive.ipynb #1574be03
 def _training_save(self, path, key):
     arrays = [p.detach().numpy() for p in self.all]+[s.numpy() for pair in self.state for s in pair]
     _write_arrays(path, arrays, dict(key=key, **{k: getattr(self, k) for k in KEPT}))
 
 def _training_load(self, path, key):
     arrays, header = _read_arrays(path)
-    if header.get("key") != key: raise InputError(f"`{Path(path).name}` was written for other pairs or another recipe. Use the same settings, choose another name, or delete it to start again.")
+    if header.get("key") != key: raise InputError(f"`{Path(path).name}` was written for other pairs or another recipe. Use the same settings, choose "
+        f"another name, or delete it to start again.")
     with self.torch.no_grad():
         for target, a in zip([*self.all, *(s for pair in self.state for s in pair)], arrays): target.copy_(self.torch.as_tensor(a))
     for k in KEPT: setattr(self, k, header[k])
 
+# %% ../../nbs/misalignment/00_contrastive.ipynb #a6a4c878
 Training.advance, Training.save, Training.load = _training_step, _training_save, _training_load
 
 # %% ../../nbs/misalignment/00_contrastive.ipynb #ab47315b
@@ -454,6 +481,7 @@ def _stalled(history, patience):
     losses = [h["held_out"] for h in history]
     return bool(patience) and len(losses) > patience and not min(losses[-patience:]) < min(losses[:-patience])-1e-4
 
+# %% ../../nbs/misalignment/00_contrastive.ipynb #60fd8791
 def _look(self, loss, done, progress, watch):
     "Measure, remember, tell; is the training over?"
     self.history.append(dict(step=self.step, seconds=round(self.spent, 3), loss=loss, held_out=_held_out_loss(self)))
@@ -461,6 +489,7 @@ def _look(self, loss, done, progress, watch):
     if watch: self.history[-1].update(watch(self) or {})
     if progress: progress(min(done, 1.), 1., "training")
 
+# %% ../../nbs/misalignment/00_contrastive.ipynb #4ce2e3d6
 def _run(self, steps, seconds, progress, save, watch):
     "Train to the end; saved from time to time, at the end, and when somebody stops it."
     began, saved = time.process_time()-self.spent, time.monotonic()
@@ -473,12 +502,13 @@ def _run(self, steps, seconds, progress, save, watch):
     finally: save()
 Training.look, Training.run = _look, _run
 
-# %% ../../nbs/misalignment/00_contrastive.ipynb #60fd8791
+# %% ../../nbs/misalignment/00_contrastive.ipynb #29d1b317
 def _checked_pairs(x_a, x_b, weights, code_dim):
     "Arrays fit for training, or an `InputError`."
     x_a, x_b = (check_array(x, k, 2, FEWEST_PAIRS) for x, k in ((x_a, "x_a"), (x_b, "x_b"))); check_paired(x_a, x_b)
     for x, k in ((x_a, "x_a"), (x_b, "x_b")):
-        if (x == x[0]).all(): raise InputError(f"`{k}` is constant: all {len(x)} records are the same, so nothing can be learned from it. Check how it was encoded.")
+        if (x == x[0]).all(): raise InputError(f"`{k}` is constant: all {len(x)} records are the same, so nothing can be learned from it. Check how it was "
+            f"encoded.")
     if code_dim > len(x_a): raise InputError(f"`code_dim` is {code_dim}, but there are only {len(x_a)} pairs. Use fewer dimensions or more pairs.")
     if weights is None: return x_a, x_b, None
     weights = check_array(weights, "weights", 1, nonnegative=True); check_paired(x_a, weights, ("x_a", "weights"))
@@ -486,9 +516,11 @@ def _checked_pairs(x_a, x_b, weights, code_dim):
     if (effective := weights.sum()**2/(weights**2).sum()) < len(weights)/10: warn_weak(f"The weights leave {effective:.0f} of {len(weights)} pairs in effect.")
     return x_a, x_b, weights
 
-def _key(parts)->str: return hashlib.sha256(b"".join(np.ascontiguousarray(p).tobytes() if isinstance(p, np.ndarray) else repr(p).encode() for p in parts)).hexdigest()[:32]
+# %% ../../nbs/misalignment/00_contrastive.ipynb #fb7ef93a
+def _key(parts)->str: return hashlib.sha256(b"".join(np.ascontiguousarray(p).tobytes() if isinstance(p, np.ndarray) else repr(p).encode()
+    for p in parts)).hexdigest()[:32]
 
-# %% ../../nbs/misalignment/00_contrastive.ipynb #4ce2e3d6
+# %% ../../nbs/misalignment/00_contrastive.ipynb #f5ff6f48
 def train_encoders(
     x_a:np.ndarray, # (n, d_a) modality a, one record per row
     x_b:np.ndarray, # (n, d_b) modality b, same records
@@ -510,11 +542,15 @@ def train_encoders(
 )->TrainedPair:
     """Train two encoders on pairs so that partners are near and strangers far (arXiv 2504.10143, equation 1).
 
-    Raises `InputError` for arrays that do not pair, constant modalities, fewer than eight pairs, more code columns than pairs, unknown names, useless weights and foreign checkpoints."""
-    check_choice(objective, _LOSSES, "objective"); check_choice(negatives, NEGATIVES, "negatives"); code_dim = check_number(code_dim, "code_dim", 1, integer=True)
-    check_choice(recipe.optimiser, OPTIMISERS, "optimiser"); steps, seconds = check_number(steps, "steps", 1, integer=True), check_number(seconds, "seconds", 1e-3)
+    Raises `InputError` for arrays that do not pair, constant modalities, fewer than eight pairs, more code columns than
+    pairs, unknown names, useless weights and foreign checkpoints."""
+    check_choice(objective, _LOSSES, "objective"); check_choice(negatives, NEGATIVES, "negatives")
+    code_dim = check_number(code_dim, "code_dim", 1, integer=True)
+    check_choice(recipe.optimiser, OPTIMISERS, "optimiser")
+    steps, seconds = check_number(steps, "steps", 1, integer=True), check_number(seconds, "seconds", 1e-3)
     x_a, x_b, weights = _checked_pairs(x_a, x_b, weights, code_dim); similarity = similarity or ("distance" if objective == "infonce" else "cosine")
-    check_choice(similarity, SIMILARITIES, "similarity"); temperature = check_number((1. if similarity == "distance" else .1) if temperature is None else temperature, "temperature", 1e-6)
+    check_choice(similarity, SIMILARITIES, "similarity")
+    temperature = check_number((1. if similarity == "distance" else .1) if temperature is None else temperature, "temperature", 1e-6)
     white = [whitening(x, recipe.whiten) for x in (x_a, x_b)]; recipe = replace(recipe, batch=batch_that_fits(min(recipe.batch, len(x_a)), objective))
     options = dict(negatives=negatives, similarity=similarity, temperature=temperature)
     with one_core() as torch:

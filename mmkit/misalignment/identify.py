@@ -6,9 +6,9 @@
 __all__ = ['NEAR', 'FALL', 'LAST', 'PROBE', 'TEST', 'BLOCKS', 'FEATURES', 'SCREEN_PAIRS', 'SCREEN_CUT', 'SCREEN_DIRECTIONS',
            'SCREEN_RECIPE', 'WORDS', 'SCREEN_POLICY', 'PAIRS', 'STEPS_PER_SECOND', 'LOOKS', 'RECIPE',
            'canonical_directions', 'paired_correlations', 'find_knee', 'gaussian_reference', 'linear_probe',
-           'nonlinear_probe', 'matthews', 'random_features', 'hidden_features', 'closed_form', 'IdentifyPolicy',
-           'word_for', 'IdentifyResult', 'plot_curve', 'read_code', 'combine', 'Bench', 'bench', 'train_once',
-           'identify', 'screen']
+           'nonlinear_probe', 'matthews', 'random_features', 'hidden_features', 'learned_features', 'closed_form',
+           'IdentifyPolicy', 'word_for', 'IdentifyResult', 'plot_curve', 'read_code', 'combine', 'Bench', 'bench',
+           'train_once', 'identify', 'screen']
 
 # %% ../../nbs/misalignment/01_identify.ipynb #4cb6d772
 import functools, math, time
@@ -32,6 +32,7 @@ def canonical_directions(
     r_a, r_b = root(a), root(b); u, rho, v = np.linalg.svd((a @ r_a).T @ (b @ r_b)/len(a), full_matrices=False)
     return r_a @ u, r_b @ v.T, np.minimum(rho, 1)
 
+# %% ../../nbs/misalignment/01_identify.ipynb #85bb0529
 def paired_correlations(
     u:np.ndarray, # (n, m) canonical directions of a, on records that were not used to find them
     v:np.ndarray, # (n, m) of b
@@ -43,6 +44,7 @@ def paired_correlations(
 # %% ../../nbs/misalignment/01_identify.ipynb #a65e444a
 NEAR, FALL, LAST = .88, 2.5, .82 # a kept direction is above NEAR; the knee multiplies 1 - rho by FALL; without a knee the last direction must be above LAST
 
+# %% ../../nbs/misalignment/01_identify.ipynb #999a78c5
 def find_knee(
     rho, # correlations on fresh records, one for each direction of the code
 )->tuple: # number of directions to keep; sure?
@@ -67,6 +69,7 @@ PROBE, TEST, BLOCKS = 20_000, 10_000, 10
 
 def _r_squared(s, guess): return 1-((s-guess)**2).mean(0)/s.var(0)
 
+# %% ../../nbs/misalignment/01_identify.ipynb #f6df03ca
 def linear_probe(
     c_fit, s_fit, # (n, k) code and (n, n_s) factors to learn from
     c_test, # (m, k) code of other records
@@ -75,15 +78,18 @@ def linear_probe(
     with_one = lambda c: np.c_[c, np.ones(len(c))]
     return with_one(c_test) @ np.linalg.lstsq(with_one(c_fit), s_fit, rcond=None)[0]
 
+# %% ../../nbs/misalignment/01_identify.ipynb #a0fd2f0c
 def nonlinear_probe(c_fit, s_fit, c_test, seed=0):
     "Kernel ridge regression on 300 landmarks; the width is a third of the median distance or the median, whichever is better on held-out records."
     from sklearn.kernel_approximation import Nystroem
     from sklearn.linear_model import Ridge
     scale, mean = c_fit.std(0), c_fit.mean(0); z, t = (c_fit-mean)/scale, (c_test-mean)/scale; half = len(z)*3//4
-    def fit(gamma, z, s, t): f = Nystroem(gamma=gamma, n_components=min(300, len(z)//4), random_state=seed).fit(z); return Ridge(1e-3).fit(np.c_[f.transform(z), z], s).predict(np.c_[f.transform(t), t])
+    def fit(gamma, z, s, t): f = Nystroem(gamma=gamma, n_components=min(300, len(z)//4),
+        random_state=seed).fit(z); return Ridge(1e-3).fit(np.c_[f.transform(z), z], s).predict(np.c_[f.transform(t), t])
     best = max((1/(2*z.shape[1])*w for w in (.1, 1.)), key=lambda g: _r_squared(s_fit[half:], fit(g, z[:half], s_fit[:half], z[half:])).sum())
     return fit(best, z, s_fit, t)
 
+# %% ../../nbs/misalignment/01_identify.ipynb #725b2a42
 def matthews(s, guess):
     "Matthews correlation of being above the median, for each factor."
     a, b = s > np.median(s, 0), guess > np.median(guess, 0); return np.clip(paired_correlations(a.astype(float), b.astype(float)), -1, 1)
@@ -92,6 +98,7 @@ def matthews(s, guess):
 FEATURES, SCREEN_PAIRS, SCREEN_CUT, SCREEN_DIRECTIONS = 400, 60_000, .6, 20
 SCREEN_RECIPE = Recipe(hidden=(64, 64), batch=384, rate=.1, rate_bias=.03, momentum=.9, warm_up=.15, check=10**9, held_out=0.)
 
+# %% ../../nbs/misalignment/01_identify.ipynb #0eb13396
 def random_features(
     x:np.ndarray, # (n, d) records
     seed:int=0,
@@ -102,6 +109,7 @@ def random_features(
     def features(x): z = white(x).astype(np.float32); return np.concatenate([z, np.maximum(z @ w+bias, 0)], 1)
     return features
 
+# %% ../../nbs/misalignment/01_identify.ipynb #ecddd5be
 def hidden_features(
     trained, # a `TrainedPair`
     side:str, # "a" or "b"
@@ -114,6 +122,17 @@ def hidden_features(
         return np.concatenate(out, 1)
     return features
 
+# %% ../../nbs/misalignment/01_identify.ipynb #5569bb5d
+def learned_features(
+    pairs, # `Pairs` to learn from
+    code_dim:int, # outputs of the small networks
+    seconds:float, # processor seconds of training
+    seed:int=0,
+)->tuple: # feature maps of both modalities
+    "Feature maps from a short training of small networks."
+    t = train_encoders(pairs.x_a, pairs.x_b, code_dim, seconds=seconds, steps=int(seconds*200), recipe=SCREEN_RECIPE, seed=seed)
+    return hidden_features(t, "a"), hidden_features(t, "b")
+
 # %% ../../nbs/misalignment/01_identify.ipynb #1c5f2568
 def _covariances(x_a, x_b, f_a, f_b, piece=8192):
     "Means and the three covariance matrices of two feature maps."
@@ -124,6 +143,7 @@ def _covariances(x_a, x_b, f_a, f_b, piece=8192):
     m_a, m_b, aa, bb, ab = (s/len(x_a) for s in sums)
     return m_a, m_b, aa-np.outer(m_a, m_a), bb-np.outer(m_b, m_b), ab-np.outer(m_a, m_b)
 
+# %% ../../nbs/misalignment/01_identify.ipynb #902ea010
 def closed_form(
     x_a:np.ndarray, x_b:np.ndarray, # (n, d) pairs
     f_a, f_b, # feature maps
@@ -150,6 +170,7 @@ class IdentifyPolicy:
     excess:float = .1 # R² above the reference that still counts as excluded
 SCREEN_POLICY = IdentifyPolicy(kept=.3)
 
+# %% ../../nbs/misalignment/01_identify.ipynb #3e32f0ff
 def word_for(
     r2:Estimate, # measured
     reference:float, # R² of predicting the factor from the kept ones
@@ -168,14 +189,19 @@ def word_for(
 # %% ../../nbs/misalignment/01_identify.ipynb #8a981abf
 register({
     "factor_r2": ("R² of factor {factor}", "因子{factor}のR²"),
-    "word_kept": ("kept", "保持"), "word_excluded": ("excluded", "除外"), "word_excluded-but-predictable": ("excluded, but predictable from kept factors", "除外（保持された因子から予測可能）"),
+    "word_kept": ("kept", "保持"), "word_excluded": ("excluded", "除外"), "word_excluded-but-predictable": ("excluded, but predictable from kept factors",
+        "除外（保持された因子から予測可能）"),
     "word_leaked": ("leaked", "漏れあり"), "word_not enough evidence": ("not enough evidence", "判断材料不足"),
     "reference": ("reference", "基準値"), "factor": ("factor", "因子"), "steps": ("training steps", "学習ステップ数"),
-    "identify_summary": ("Kept: {kept}. Excluded: {excluded}. Leaked: {leaked}. Not enough evidence: {open}.", "保持：{kept}。除外：{excluded}。漏れあり：{leaked}。判断材料不足：{open}。"),
+    "identify_summary": ("Kept: {kept}. Excluded: {excluded}. Leaked: {leaked}. Not enough evidence: {open}.",
+        "保持：{kept}。除外：{excluded}。漏れあり：{leaked}。判断材料不足：{open}。"),
     "identify_width": ("The code has {width} directions; {n} of them are kept factors.", "コードの次元は{width}で、そのうち{n}が保持された因子です。"),
-    "identify_unsure": ("How many factors are kept cannot be read from this training ({steps} steps). Train longer.", "この学習（{steps}ステップ）からは保持された因子の数を判定できません。学習を延長してください。"),
-    "identify_wide": ("The code is wider ({width}) than the unbiased block ({n}): the rest holds perturbed factors or nothing.", "コードの次元（{width}）が、ずれのない因子の数（{n}）より大きくなっています。余りには改変された因子などが入ります。"),
-    "identify_narrow": ("The code is narrower ({width}) than the unbiased block ({n}): factors are missing that could be kept.", "コードの次元（{width}）が、ずれのない因子の数（{n}）より小さく、保持できる因子が欠けています。"),
+    "identify_unsure": ("How many factors are kept cannot be read from this training ({steps} steps). Train longer.",
+        "この学習（{steps}ステップ）からは保持された因子の数を判定できません。学習を延長してください。"),
+    "identify_wide": ("The code is wider ({width}) than the unbiased block ({n}): the rest holds perturbed factors or nothing.",
+        "コードの次元（{width}）が、ずれのない因子の数（{n}）より大きくなっています。余りには改変された因子などが入ります。"),
+    "identify_narrow": ("The code is narrower ({width}) than the unbiased block ({n}): factors are missing that could be kept.",
+        "コードの次元（{width}）が、ずれのない因子の数（{n}）より小さく、保持できる因子が欠けています。"),
     "none": ("none", "なし"),
 })
 
@@ -206,27 +232,33 @@ class IdentifyResult(Result):
 def _identify_frame(self):
     "One row for each factor (pandas)."
     import pandas as pd
-    return pd.DataFrame([dict(factor=i+1, verdict=w, r2=e.value, low=e.low, high=e.high, reference=r) for i, (e, w, r) in enumerate(zip(self.r2, self.words, self.reference))])
+    return pd.DataFrame([dict(factor=i+1, verdict=w, r2=e.value, low=e.low, high=e.high, reference=r) for i,
+        (e, w, r) in enumerate(zip(self.r2, self.words, self.reference))])
 
 def _identify_html(self, language="en"):
     heads = [say(k, language) for k in ("factor", "verdict", "value", "interval", "reference")]
-    rows = [dict(zip(heads, (str(i+1), say(f"word_{w}", language), number(e.value, 2), f"{number(e.low, 2)} – {number(e.high, 2)}", number(r, 2)))) for i, (e, w, r) in enumerate(zip(self.r2, self.words, self.reference))]
+    rows = [dict(zip(heads, (str(i+1), say(f"word_{w}", language), number(e.value, 2), f"{number(e.low, 2)} – {number(e.high, 2)}", number(r, 2)))) for i,
+        (e, w, r) in enumerate(zip(self.r2, self.words, self.reference))]
     return html_table(rows, self.summary(language))
 
+# %% ../../nbs/misalignment/01_identify.ipynb #afebad1b
 def _identify_summary(self, language="en"):
     "Factors by verdict, then what to know about the width."
     join, values = ", " if language == "en" else "、", dict(width=self.code_dim, n=self.knee, steps=self.curve[-1]["step"] if self.curve else 0)
     listed = lambda *w: join.join(str(i+1) for i, v in enumerate(self.words) if v in w) or say("none", language)
     parts = [say("identify_summary", language, kept=listed(WORDS[0]), excluded=listed(*WORDS[1:3]), leaked=listed(WORDS[3]), open=listed(WORDS[4]))]
-    return (" " if language == "en" else "").join(parts+[say(k, language, **{n: v for n, v in values.items() if n in ("width", "n", "steps")}) for k in self.notes])
+    return (" " if language == "en" else "").join(parts+[say(k, language, **{n: v for n, v in values.items() if n in ("width", "n", "steps")})
+        for k in self.notes])
 IdentifyResult.to_frame, IdentifyResult._repr_html_, IdentifyResult.summary = _identify_frame, _identify_html, _identify_summary
 
-# %% ../../nbs/misalignment/01_identify.ipynb #afebad1b
+# %% ../../nbs/misalignment/01_identify.ipynb #1896bebc
 def _identify_verdicts(self, policy=None):
     "One verdict for each factor: is a told one kept, is another one not above its reference?"
     policy = policy or (IdentifyPolicy() if self.how == "trained" else SCREEN_POLICY); told = set(self.selected)-set(self.perturbed)
-    return tuple(judge("factor_r2", e, policy.kept if i+1 in told else r+policy.excess, "above" if i+1 in told else "below", factor=str(i+1)) for i, (e, r) in enumerate(zip(self.r2, self.reference)))
+    return tuple(judge("factor_r2", e, policy.kept if i+1 in told else r+policy.excess, "above" if i+1 in told else "below", factor=str(i+1)) for i,
+        (e, r) in enumerate(zip(self.r2, self.reference)))
 
+# %% ../../nbs/misalignment/01_identify.ipynb #aadf236a
 def _identify_plot(self, ax=None, language="en"):
     "R² of each factor with interval and reference; factors that should be kept are filled."
     with fonts(language):
@@ -237,6 +269,7 @@ def _identify_plot(self, ax=None, language="en"):
         ax.set_xlabel(say("factor", language)); ax.set_ylabel("R²"); ax.legend(frameon=False, fontsize=8); ax.spines[["top", "right"]].set_visible(False)
     return ax
 
+# %% ../../nbs/misalignment/01_identify.ipynb #32cb575e
 def plot_curve(
     result:IdentifyResult,
     ax=None, # draw here, or None for a new figure
@@ -245,8 +278,11 @@ def plot_curve(
     "R² of each factor over the training steps: is it still rising?"
     with fonts(language):
         ax, told = new_axes(ax, (6.4, 2.8)), set(result.selected)-set(result.perturbed); steps = [c["step"] for c in result.curve]
-        for i in range(len(result.r2)): ax.plot(steps, [c["r2"][i] for c in result.curve], "o-" if i+1 in told else "x--", ms=4, color=COLOURS[0] if i+1 in told else COLOURS[1], label=str(i+1))
-        ax.set_xlabel(say("steps", language)); ax.set_ylabel("R²"); ax.set_ylim(-.05, 1.05); ax.legend(title=say("factor", language), frameon=False, fontsize=7, ncols=2, loc="upper left", bbox_to_anchor=(1, 1)); ax.spines[["top", "right"]].set_visible(False)
+        for i in range(len(result.r2)): ax.plot(steps, [c["r2"][i] for c in result.curve], "o-" if i+1 in told else "x--", ms=4, color=COLOURS[0]
+            if i+1 in told else COLOURS[1], label=str(i+1))
+        ax.set_xlabel(say("steps", language)); ax.set_ylabel("R²"); ax.set_ylim(-.05, 1.05)
+        ax.legend(title=say("factor", language), frameon=False, fontsize=7, ncols=2, loc="upper left", bbox_to_anchor=(1, 1))
+        ax.spines[["top", "right"]].set_visible(False)
     return ax
 IdentifyResult.verdicts, IdentifyResult.plot, IdentifyResult.plot_curve = _identify_verdicts, _identify_plot, plot_curve
 
@@ -257,8 +293,10 @@ def read_code(codes, s, width):
     rho = paired_correlations(t_a @ axes_a, t_b @ axes_b); width = width(rho) if callable(width) else min(width, len(rho))
     u, t = a @ axes_a[:, :width], t_a @ axes_a[:, :width]; guess = linear_probe(u, s[0], t)
     parts = np.array_split(np.arange(len(t)), BLOCKS)
-    return dict(rho=rho, width=width, r2=_r_squared(s[1], guess), blocks=np.array([_r_squared(s[1][i], guess[i]) for i in parts]), mcc=matthews(s[1], guess), mcc_blocks=np.array([matthews(s[1][i], guess[i]) for i in parts]), u=u, t=t)
+    return dict(rho=rho, width=width, r2=_r_squared(s[1], guess), blocks=np.array([_r_squared(s[1][i], guess[i]) for i in parts]), mcc=matthews(s[1], guess),
+        mcc_blocks=np.array([matthews(s[1][i], guess[i]) for i in parts]), u=u, t=t)
 
+# %% ../../nbs/misalignment/01_identify.ipynb #555be8fa
 def combine(
     values, # (seeds, n_s) one row for each training
     blocks=None, # (blocks, n_s) for the sampling error when there is one training only
@@ -267,7 +305,8 @@ def combine(
 )->tuple: # n_s Estimates
     "Mean over trainings with a 95 % interval: Student's t over trainings, or over blocks of test records when there is one."
     from scipy.stats import t
-    values, chance = np.asarray(values), np.zeros(np.shape(values)[1]) if chance is None else chance; rows = values if len(values) > 1 or blocks is None else blocks
+    values, chance = np.asarray(values), np.zeros(np.shape(values)[1]) if chance is None else chance
+    rows = values if len(values) > 1 or blocks is None else blocks
     half = t.ppf(.975, len(rows)-1)*rows.std(0, ddof=1)/math.sqrt(len(rows)) if len(rows) > 1 else np.full(values.shape[1], np.nan)
     note = "" if len(values) > 1 else "one training: the interval does not hold the variation between trainings"
     return tuple(Estimate(float(v), float(v-h), float(v+h), float(c), n, "more", note=note) for v, h, c in zip(values.mean(0), half, chance))
@@ -276,6 +315,7 @@ def combine(
 PAIRS, STEPS_PER_SECOND, LOOKS = 100_000, 45, 8
 RECIPE = Recipe(batch=512, rate=.1, rate_bias=.03, momentum=.9, warm_up=.15)
 
+# %% ../../nbs/misalignment/01_identify.ipynb #fdabaf55
 @dataclass(frozen=True, eq=False)
 class Bench:
     "One law of pairs with training, probe and test records."
@@ -287,11 +327,12 @@ class Bench:
     @property
     def factors(self): return self.probe.s, self.test.s
 
+# %% ../../nbs/misalignment/01_identify.ipynb #1b8ee51e
 def bench(model, seed, pairs=PAIRS):
     "Fresh records of a law; each seed draws its own."
     return Bench(model, *(draw_pairs(model, n, 4*seed+i) for i, n in enumerate((pairs, PROBE, TEST))))
 
-# %% ../../nbs/misalignment/01_identify.ipynb #fdabaf55
+# %% ../../nbs/misalignment/01_identify.ipynb #b5ae062e
 def _warm(b, seed):
     "The records with the directions of the closed form as further columns: a warm start."
     f_a, f_b = closed_form(b.train.x_a[:SCREEN_PAIRS], b.train.x_b[:SCREEN_PAIRS], random_features(b.train.x_a, seed), random_features(b.train.x_b, seed))
@@ -299,6 +340,7 @@ def _warm(b, seed):
     wide = lambda p: replace(p, x_a=np.c_[w_a(p.x_a), 2*rho*f_a(p.x_a)], x_b=np.c_[w_b(p.x_b), 2*rho*f_b(p.x_b)])
     return Bench(b.model, *(wide(p) for p in (b.train, b.probe, b.test)))
 
+# %% ../../nbs/misalignment/01_identify.ipynb #84d1bce5
 def train_once(b, width, seconds, seed, recipe=RECIPE, warm=False, progress=None, resume=None, objective="infonce"):
     "Train on one bench; codes at some looks on the way (small probe and test sets) and at the end."
     b, recipe = (_warm(b, seed), replace(recipe, whiten=False)) if warm else (b, recipe); few = slice(0, 3000); seen = []
@@ -306,7 +348,8 @@ def train_once(b, width, seconds, seed, recipe=RECIPE, warm=False, progress=None
     def watch(t):
         codes = [[t.encode(i, x[few]) for i, x in enumerate((p.x_a, p.x_b))] for p in (b.probe, b.test)]
         seen.append((t.step, t.spent, codes))
-    trained = train_encoders(b.train.x_a, b.train.x_b, width, objective, seconds=seconds, steps=steps, recipe=recipe, seed=seed, progress=progress, resume=resume, watch=watch)
+    trained = train_encoders(b.train.x_a, b.train.x_b, width, objective, seconds=seconds, steps=steps, recipe=recipe, seed=seed, progress=progress,
+        resume=resume, watch=watch)
     curve = lambda k: [dict(step=n, seconds=round(at, 2), r2=tuple(read_code(c, (b.probe.s[few], b.test.s[few]), k)["r2"].tolist())) for n, at, c in seen]
     return trained, b.codes(trained.encode_a, trained.encode_b), curve
 
@@ -314,21 +357,25 @@ def train_once(b, width, seconds, seed, recipe=RECIPE, warm=False, progress=None
 def _width_notes(asked, width, knee, sure):
     "Message keys and warnings about the width of the code."
     notes = [] if sure or asked else ["identify_unsure"]
-    if asked and sure and width > knee: notes.append("identify_wide"); warn_weak(f"The code is wider ({width}) than the unbiased block ({knee}), read from the canonical correlations. Use code_dim={knee}, or None.")
-    if asked and sure and width < knee: notes.append("identify_narrow"); warn_weak(f"The code is narrower ({width}) than the unbiased block ({knee}), read from the canonical correlations. Use code_dim={knee}, or None.")
-    return notes
+    if not asked or not sure or width == knee: return notes
+    warn_weak(f"The code is {'wider' if width > knee else 'narrower'} ({width}) than the unbiased block ({knee}), read from the canonical correlations. "
+              f"Use code_dim={knee}, or None.")
+    return [*notes, "identify_wide" if width > knee else "identify_narrow"]
 
+# %% ../../nbs/misalignment/01_identify.ipynb #6284eb93
 def _result(start, model, read, how, asked, knee, sure, curve, policy, nonlinear, seed, parameters):
     "Everything measured, as an `IdentifyResult`."
-    told, reference = model.kept, gaussian_reference(model.cov_s, model.kept); width = read[0]["width"]; notes = _width_notes(asked, width, knee, sure) if how == "trained" and (asked or model.perturbed) else []
-    readable = how != "trained" or asked or not model.perturbed or sure and width == len(told)  # a width that was read from the data must have been read clearly, and right
+    told, reference = model.kept, gaussian_reference(model.cov_s, model.kept); width = read[0]["width"]
+    notes = _width_notes(asked, width, knee, sure) if how == "trained" and (asked or model.perturbed) else []
+    readable = how != "trained" or asked or not model.perturbed or sure and width == len(told)  # a width read from the data must be clear, and right
     r2 = combine([r["r2"] for r in read], read[0]["blocks"], chance=reference); mcc = combine([r["mcc"] for r in read], read[0]["mcc_blocks"])
     fits = lambda i: readable and not (asked and (width < len(told)) and i+1 in told)
     words = tuple(word_for(e, r, i+1 in told, fits(i), policy) for i, (e, r) in enumerate(zip(r2, reference)))
-    return IdentifyResult(provenance(start, seed, parameters), model.selected, model.perturbed, model.dependent, how, r2, words, tuple(reference.tolist()), nonlinear, mcc,
-                          tuple(np.mean([r["rho"] for r in read], 0).tolist()), width, knee, sure, tuple(curve), tuple(notes))
+    law, rho = dict(selected=model.selected, perturbed=model.perturbed, dependent=model.dependent), tuple(np.mean([r["rho"] for r in read], 0).tolist())
+    origin = provenance(start, seed, law | dict(n_factors=model.n_factors, mixing=model.mixing, code_dim=asked) | parameters)
+    return IdentifyResult(origin, *law.values(), how, r2, words, tuple(reference.tolist()), nonlinear, mcc, rho, width, knee, sure, tuple(curve), tuple(notes))
 
-# %% ../../nbs/misalignment/01_identify.ipynb #6284eb93
+# %% ../../nbs/misalignment/01_identify.ipynb #ec7590d8
 def identify(
     selected, # factors that modality b is told, counted from 1
     perturbed=(), # of these, factors that are told wrongly in some records
@@ -356,13 +403,16 @@ def identify(
     file = lambda i: None if resume is None else Path(resume).with_suffix(f".{i}.npz")
     for i in range(n_seeds):
         b = bench(model, seed*20+i); at = (lambda d, t, w, i=i: progress(i+d/t, n_seeds, w)) if progress else None
-        _, codes, story = train_once(b, width, seconds/n_seeds, i, warm=warm_start, progress=at, resume=file(i)); runs.append((codes, b.factors)); curve = curve or story
-    rho = np.mean([read_code(c, s, width)["rho"] for c, s in runs], 0); knee, sure = find_knee(rho); at = asked or (knee if model.perturbed else width); read = [read_code(c, s, at) for c, s in runs]
-    bent = [_r_squared(s[1], nonlinear_probe(r["u"][:5000], s[0][:5000], r["t"], seed)) for r, (_, s) in zip(read, runs)] if (long if nonlinear is None else nonlinear) else []
-    return _result(start, model, read, "trained", asked, knee, sure, curve(read[0]["width"]), policy, combine(bent) if bent else (), seed, dict(selected=model.selected, perturbed=model.perturbed, dependent=model.dependent,
-        code_dim=asked, seconds=seconds, n_seeds=n_seeds, n_factors=n_factors, mixing=mixing, warm_start=warm_start))
+        _, codes, story = train_once(b, width, seconds/n_seeds, i, warm=warm_start, progress=at, resume=file(i)); runs.append((codes, b.factors))
+        curve = curve or story
+    rho = np.mean([read_code(c, s, width)["rho"] for c, s in runs], 0); knee, sure = find_knee(rho); at = asked or (knee if model.perturbed else width)
+    read = [read_code(c, s, at) for c, s in runs]
+    nonlinear = long if nonlinear is None else nonlinear; few = slice(0, 5000)
+    bent = [_r_squared(s[1], nonlinear_probe(r["u"][few], s[0][few], r["t"], seed)) for r, (_, s) in zip(read, runs)] if nonlinear else []
+    return _result(start, model, read, "trained", asked, knee, sure, curve(read[0]["width"]), policy, combine(bent) if bent else (), seed,
+                   dict(seconds=seconds, n_seeds=n_seeds, warm_start=warm_start))
 
-# %% ../../nbs/misalignment/01_identify.ipynb #ec7590d8
+# %% ../../nbs/misalignment/01_identify.ipynb #3bce4c2b
 def screen(
     selected, # factors that modality b is told, counted from 1
     perturbed=(), # of these, factors that are told wrongly in some records
@@ -378,9 +428,10 @@ def screen(
     """A first answer in three seconds: CCA between learned or random features. It cannot tell a perturbed factor from a kept one unless `code_dim` is given.
 
     Raises `InputError` for impossible sets."""
-    start = time.perf_counter(); check_number(seconds, "seconds", 0); model = latent_model(selected, perturbed, dependent, n_factors=n_factors, mixing=mixing, seed=seed); b = bench(model, seed*20, SCREEN_PAIRS)
-    if seconds: t = train_encoders(b.train.x_a, b.train.x_b, code_dim or len(model.kept), seconds=seconds, steps=int(seconds*200), recipe=SCREEN_RECIPE, seed=seed); features = hidden_features(t, "a"), hidden_features(t, "b")
-    else: features = random_features(b.train.x_a, seed), random_features(b.train.x_b, seed)
-    pairs = slice(-SCREEN_PAIRS//2, None) if seconds else slice(None); f = closed_form(b.train.x_a[pairs], b.train.x_b[pairs], *features, ridge=1e-4 if seconds else 1e-3)
-    width = code_dim or (lambda rho: max(int((rho > SCREEN_CUT).sum()), 1)); read = read_code(b.codes(*f), b.factors, width if code_dim else lambda rho: max(width(rho), min(len(model.kept), len(rho))))
-    return _result(start, model, [read], "screen" if seconds else "closed form", code_dim, read["width"], False, (), policy, (), seed, dict(selected=model.selected, perturbed=model.perturbed, dependent=model.dependent, code_dim=code_dim, seconds=seconds, n_factors=n_factors, mixing=mixing))
+    start = time.perf_counter(); check_number(seconds, "seconds", 0)
+    model = latent_model(selected, perturbed, dependent, n_factors=n_factors, mixing=mixing, seed=seed); b = bench(model, seed*20, SCREEN_PAIRS)
+    features = learned_features(b.train, code_dim or len(model.kept), seconds, seed) if seconds else [random_features(x, seed) for x in (b.train.x_a, b.train.x_b)]
+    pairs = slice(-SCREEN_PAIRS//2, None) if seconds else slice(None)
+    f = closed_form(b.train.x_a[pairs], b.train.x_b[pairs], *features, ridge=1e-4 if seconds else 1e-3)
+    read = read_code(b.codes(*f), b.factors, code_dim or (lambda rho: max(int((rho > SCREEN_CUT).sum()), len(model.kept))))
+    return _result(start, model, [read], "screen" if seconds else "closed form", code_dim, read["width"], False, (), policy, (), seed, dict(seconds=seconds))
