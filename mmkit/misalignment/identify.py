@@ -7,8 +7,8 @@ __all__ = ['NEAR', 'FALL', 'LAST', 'PROBE', 'TEST', 'BLOCKS', 'FEATURES', 'SCREE
            'SCREEN_RECIPE', 'WORDS', 'SCREEN_POLICY', 'PAIRS', 'STEPS_PER_SECOND', 'LOOKS', 'RECIPE',
            'canonical_directions', 'paired_correlations', 'find_knee', 'gaussian_reference', 'linear_probe',
            'nonlinear_probe', 'matthews', 'random_features', 'hidden_features', 'learned_features', 'closed_form',
-           'IdentifyPolicy', 'word_for', 'IdentifyResult', 'plot_curve', 'read_code', 'combine', 'Bench', 'bench',
-           'train_once', 'identify', 'screen']
+           'IdentifyPolicy', 'word_for', 'settled', 'IdentifyResult', 'plot_curve', 'read_code', 'combine', 'Bench',
+           'bench', 'train_once', 'identify', 'screen']
 
 # %% ../../nbs/misalignment/01_identify.ipynb #4cb6d772
 import functools, math, time
@@ -185,6 +185,17 @@ def word_for(
     if r2.high >= reference+policy.excess: return WORDS[4]
     if reference <= policy.excess: return WORDS[1]
     return WORDS[2] if r2.value > reference-policy.excess else WORDS[4]
+
+# %% ../../nbs/misalignment/01_identify.ipynb #6b899a72
+def settled(
+    words, # verdict on each factor, taken alone
+    r2, # Estimate of each factor
+    told, # factors that are told, and told rightly
+)->tuple: # verdicts
+    "Verdicts of a code that may be half-trained."
+    if np.mean([r2[f-1].value for f in told]) < .5: return (WORDS[4],)*len(words)
+    finished = all(words[f-1] == WORDS[0] for f in told)
+    return tuple(WORDS[4] if w == WORDS[3] and not finished else w for w in words)
 
 # %% ../../nbs/misalignment/01_identify.ipynb #8a981abf
 register({
@@ -370,7 +381,7 @@ def _result(start, model, read, how, asked, knee, sure, curve, policy, nonlinear
     readable = how != "trained" or asked or not model.perturbed or sure and width == len(told)  # a width read from the data must be clear, and right
     r2 = combine([r["r2"] for r in read], read[0]["blocks"], chance=reference); mcc = combine([r["mcc"] for r in read], read[0]["mcc_blocks"])
     fits = lambda i: readable and not (asked and (width < len(told)) and i+1 in told)
-    words = tuple(word_for(e, r, i+1 in told, fits(i), policy) for i, (e, r) in enumerate(zip(r2, reference)))
+    words = settled(tuple(word_for(e, r, i+1 in told, fits(i), policy) for i, (e, r) in enumerate(zip(r2, reference))), r2, told)
     law, rho = dict(selected=model.selected, perturbed=model.perturbed, dependent=model.dependent), tuple(np.mean([r["rho"] for r in read], 0).tolist())
     origin = provenance(start, seed, law | dict(n_factors=model.n_factors, mixing=model.mixing, code_dim=asked) | parameters)
     return IdentifyResult(origin, *law.values(), how, r2, words, tuple(reference.tolist()), nonlinear, mcc, rho, width, knee, sure, tuple(curve), tuple(notes))
