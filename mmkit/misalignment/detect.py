@@ -626,7 +626,9 @@ def _detect_plot(self, ax=None, language="en"):
     "Histogram of the p-values; the line is the level at which wrong pairs alone would stand, the band its interval."
     with fonts(language):
         ax, p, e = new_axes(ax), self.p_values[np.isfinite(self.p_values)], self.quantities["wrong_rate"]
-        ax.hist(p, bins=20, range=(0, 1), color=COLOURS[5], edgecolor="white")
+        count = ax.hist(p, bins=20, range=(0, 1), color=COLOURS[5], edgecolor="white")[0]
+        top = 1.25*max(count[1:].max(), 2*e.high*len(p)/20, 3); ax.set_ylim(0, top)
+        if count[0] > top: ax.annotate(f"{int(count[0]):,} ↑", (.03, top), (.06, .93*top), va="top")
         ax.axhspan(e.low*len(p)/20, e.high*len(p)/20, color=COLOURS[3], alpha=.2, lw=0)
         ax.axhline(e.value*len(p)/20, color=COLOURS[3], ls="--", label=say("wrong_rate", language)); ax.legend(frameon=False)
         ax.set_xlabel(say("detect_p", language)); ax.set_ylabel(say("detect_pairs", language)); ax.spines[["top", "right"]].set_visible(False)
