@@ -273,7 +273,7 @@ def differences(out, elsewhere, fold, configs):
     return made, picks
 
 # %% ../../nbs/misalignment/03_decide.ipynb #ae28a907
-WIDER = 1.1 # times the standard error of independent records
+WIDER = 1.4 # times the standard error of independent records
 
 def simultaneous(
     diff:dict, # arm -> (n,) differences, 0..1, NaN where nothing was scored
