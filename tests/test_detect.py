@@ -157,6 +157,9 @@ def test_gallery_is_self_contained(tmp_path):
     assert page.count("data:image/png;base64") == 6 and "http" not in page and page.count("<tr>") == 7 and "alt=" in page
     for language in ("en", "ja"): assert r.save_html(tmp_path/f"{language}.html", language).stat().st_size < 3e6
     with pytest.raises(InputError, match="not the records"): r.gallery(people(61)[0])
+    kinds = r.suspicious(60, kind="swapped"); assert set(kinds["type"]) == {"swapped"} and len(kinds) == r.types.count("swapped") and all(e.count(" / ") == 2 for e in kinds["expected"])
+    with pytest.raises(InputError, match="Did you mean `swapped`"): r.gallery(rec, kind="swaped")
+    plain = D.diagnose_misalignment(rec).suspicious(60, kind="swapped"); assert any("skin" not in e and e for e in plain["expected"])
 
 def test_json_round_trip_and_verdicts_agree_with_numbers():
     rec, _ = people(120, swapped=.3, omitted={"tone": .5}); r = D.diagnose_misalignment(rec, factors=WORDS); again = D.MisalignmentResult.from_json(r.to_json())

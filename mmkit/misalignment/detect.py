@@ -12,8 +12,8 @@ __all__ = ['FEWEST_TEXTS', 'MOST_COLUMNS', 'CUTS', 'LEAN', 'SHRINK', 'POWERS', '
            'best_prediction', 'factor_fit', 'fit_of', 'tasks_of', 'Scored', 'judged', 'model_scores',
            'small_loss_weights', 'mixture_weights', 'two_halves', 'contradiction', 'unmixed', 'error_evidence',
            'mixture_of_kinds', 'rest_evidence', 'typed_scores', 'DetectPolicy', 'MisalignmentResult', 'Gallery',
-           'usual_probability', 'looks_like', 'repeated', 'Names', 'name_factor', 'name_silence', 'name_errors',
-           'beyond', 'factor_estimates', 'copies', 'bound_together', 'distinct_rows', 'score_pairs',
+           'usual_probability', 'looks_like', 'repeated', 'Names', 'name_factor', 'name_silence', 'suggestions',
+           'name_errors', 'beyond', 'factor_estimates', 'copies', 'bound_together', 'distinct_rows', 'score_pairs',
            'diagnose_misalignment']
 
 # %% ../../nbs/misalignment/02_detect.ipynb #9c78ae8b
@@ -605,18 +605,19 @@ def _detect_verdicts(self, policy=None):
 MisalignmentResult.accused, MisalignmentResult.summary, MisalignmentResult.verdicts = _accused, _detect_summary, _detect_verdicts
 
 # %% ../../nbs/misalignment/02_detect.ipynb #30791789
-def _worst(self, n):
-    "Positions of the `n` most suspicious pairs, worst first."
-    rows = np.flatnonzero(np.isfinite(self.scores))
+def _worst(self, n, kind=None):
+    "Positions of the `n` most suspicious pairs (of one type), worst first."
+    rows = np.flatnonzero(np.isfinite(self.scores) & (True if kind is None else np.array(self.types) == check_choice(kind, TYPES, "kind")))
     return rows[np.lexsort((self.scores[rows], -self.p_values[rows], -self.posterior[rows]))][:check_number(n, "n", 1, integer=True)]
 
 def _suspicious(
     self,
     n:int=20, # how many
+    kind:str|None=None, # only one of `TYPES`
 ):
     "The `n` most suspicious pairs, worst first (pandas)."
     import pandas as pd
-    at = _worst(self, n); take = lambda v: [v[i] for i in at]
+    at = _worst(self, n, kind); take = lambda v: [v[i] for i in at]
     return pd.DataFrame({"id": take(self.ids), "posterior": self.posterior[at], "p_value": self.p_values[at], "score": self.scores[at],
                          "type": take(self.types), "factor": take(self.named), "says": take(self.said), "expected": take(self.expected)})
 MisalignmentResult.suspicious = _suspicious
@@ -661,11 +662,12 @@ def _gallery(
     records, # the MultimodalRecords that were diagnosed
     n:int=10, # how many pairs
     language:str="en", # "en" or "ja"
+    kind:str|None=None, # only one of `TYPES`
 )->Gallery:
     "The `n` most suspicious pairs with both modalities side by side."
     if getattr(records, "fingerprint", None) != self.provenance.fingerprint:
         raise InputError("These are not the records that were diagnosed: their content differs. Pass the same records again.")
-    word, at = lambda k, **v: html.escape(say(k, language, **v)), _worst(self, n)
+    word, at = lambda k, **v: html.escape(say(k, language, **v)), _worst(self, n, kind)
     sides = [records.modalities.get(m, records.features.get(m)) for m in self.modalities]
     head = [word("detect_pair"), *(html.escape(m) for m in self.modalities), *(word(f"detect_{k}") for k in ("kind", "factor", "said", "expected", "probability"))]
     row = lambda i: (*(_cell_html(x[i], say("detect_picture", language, id=self.ids[i])) for x in sides), word(f"pair_{self.types[i]}"),
@@ -734,11 +736,30 @@ def name_silence(names, factor, codes, expected):
     rows = np.flatnonzero((codes < 0) & (names.types == "right"))
     names.put(rows, "incomplete" if (codes < 0).mean() < SILENT else "systematic", factor, [""]*len(rows), expected[rows])
 
+# %% ../../nbs/misalignment/02_detect.ipynb #aa71859e
+def suggestions(
+    scored, # what `score_pairs` found
+    factors, # as `check_factors` gives them
+    sides, # two `Side`
+    rows, # pairs to speak about
+)->list: # text for each row
+    "What the other side suggests."
+    out = [[] for _ in rows]
+    for t, p in zip(scored.tasks, scored.predictions):
+        if t.kind == "factor": words = [list(factors[t.name])[v] for v in p[rows].argmax(1)]
+        elif t.kind == "words":
+            raised = np.clip(p[rows], 1e-3, 1)/np.maximum(t.y.mean(0), 1e-3)*(p[rows] > .2); best = np.argsort(-raised, 1)[:, :3]; names = sides[0 if t.back else 1].names
+            words = [", ".join(names[c] for c in line if raised[k, c] > 1) for k, line in enumerate(best)]
+        else: continue
+        for o, w in zip(out, words): o += [w] if w else []
+    return [" / ".join(o) for o in out]
+
 # %% ../../nbs/misalignment/02_detect.ipynb #2cdd5284
 def name_errors(scored, factors, sides)->Names:
     "The kind of error of every pair, and the factor it is in."
     n = len(scored.p); blank = lambda fill="": np.full(n, fill, dtype=object); names = Names(blank("right"), blank(), blank(), blank(), scored.wrong.copy(), [])
-    order = np.where(scored.wrong > .5, 1 if scored.kinds is None else 1+scored.kinds[:, 1:].argmax(1), 0); names.types[order == 1] = "swapped"
+    order = np.where(scored.wrong > .5, 1 if scored.kinds is None else 1+scored.kinds[:, 1:].argmax(1), 0); swapped = np.flatnonzero(order == 1)
+    names.put(swapped, "swapped", "", [""]*len(swapped), suggestions(scored, factors, sides, swapped))
     known = [(t, p) for t, p in zip(scored.tasks, scored.predictions) if t.kind == "factor"] if scored.kinds is not None else []
     for g, (t, p) in enumerate(known): name_factor(names, t, p, list(factors[t.name]), np.flatnonzero(order == 2+g), order == 1)
     for f, c in ((f, c) for s in sides for f, c in s.codes.items() if f not in {t.name for t, _ in known}): name_silence(names, f, c, blank())
