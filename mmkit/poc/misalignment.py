@@ -26,11 +26,16 @@ register({
     "misalignment_question": ("Should we clean the pairs of {a} and {b}, make use of what is left out, or leave them as they are?",
                               "{a}と{b}のペアを直すべきですか。記述の欠落を活用すべきですか。それともそのまま使うべきですか。"),
     "misalignment_kinds": ("Which pairs are suspected", "疑わしいペア"), "misalignment_arms": ("What each way of dealing with them brings", "対応ごとの効果"),
-    "misalignment_money": ("Arms and prices", "対応と費用"), "misalignment_arm": ("arm", "対応"), "misalignment_kind_counts": ("Kinds of suspected pairs", "疑わしいペアの種類"), "misalignment_all": ("All gains", "すべての向上"),
-    "misalignment_cost": ("cost", "費用"), "misalignment_needed": ("needed gain (points)", "必要な向上（ポイント）"), "misalignment_break_even": ("pays up to", "割に合う上限価格"), "misalignment_state": ("interval", "区間の位置"),
-    "state_above": ("above what is needed", "必要な水準を上回る"), "state_below": ("below what is needed", "必要な水準を下回る"), "state_open": ("contains what is needed", "必要な水準をまたぐ"),
-    "per_pair": ("{price} a pair", "1ペア{price}"), "in_all": ("{price} in all", "総額{price}"), "misalignment_readable": ("What the code still tells about factors that were left out", "外した要素がどこまで表現に残るか"),
-    "readable_before": ("read right, captions as they are", "説明文そのままでの正解率"), "readable_after": ("read right, factor left out", "要素を外した後の正解率"), "misalignment_factor": ("factor", "要素"),
+    "misalignment_money": ("Arms and prices", "対応と費用"), "misalignment_arm": ("arm", "対応"), "misalignment_kind_counts": ("Kinds of suspected pairs",
+        "疑わしいペアの種類"), "misalignment_all": ("All gains", "すべての向上"),
+    "misalignment_cost": ("cost", "費用"), "misalignment_needed": ("needed gain (points)", "必要な向上（ポイント）"), "misalignment_break_even": ("pays up to",
+        "割に合う上限価格"), "misalignment_state": ("interval", "区間の位置"),
+    "state_above": ("above what is needed", "必要な水準を上回る"), "state_below": ("below what is needed", "必要な水準を下回る"), "state_open": ("contains what is needed",
+        "必要な水準をまたぐ"),
+    "per_pair": ("{price} a pair", "1ペア{price}"), "in_all": ("{price} in all",
+        "総額{price}"), "misalignment_readable": ("What the code still tells about factors that were left out", "外した要素がどこまで表現に残るか"),
+    "readable_before": ("read right, captions as they are", "説明文そのままでの正解率"), "readable_after": ("read right, factor left out",
+        "要素を外した後の正解率"), "misalignment_factor": ("factor", "要素"),
     "find_arms": ("Left: gain of every arm; intervals hold for all of them together, squares are omissions. Right: gain against the share of pairs that is dropped or captioned again; where the curve falls, right pairs are lost.",
                   "左：対応ごとの向上。区間はすべての対応について同時に成り立ちます（四角は要素を外す対応）。右：除く、または作り直すペアの割合ごとの向上。曲線が下がるところでは、正しいペアも失われています。"),
     "find_pairs": ("Bars: how well each pair fits, compared with mismatched pairs; wrong pairs alone would be as high as the dashed line everywhere ({rate} [{low}, {high}]).",
@@ -41,12 +46,15 @@ register({
 register({
     "phrase_wrong_good": ("The share of wrong pairs is {value} [{low}, {high}], within what you accept.", "誤ったペアの割合は{value}[{low}, {high}]で、許容範囲内です。"),
     "phrase_wrong_bad": ("The share of wrong pairs is {value} [{low}, {high}], more than you accept.", "誤ったペアの割合は{value}[{low}, {high}]で、許容範囲を超えています。"),
-    "phrase_wrong_open": ("Whether the share of wrong pairs is acceptable is open: {value} [{low}, {high}].", "誤ったペアの割合が許容範囲内かどうかは未定です。値は{value}[{low}, {high}]です。"),
+    "phrase_wrong_open": ("Whether the share of wrong pairs is acceptable is open: {value} [{low}, {high}].",
+        "誤ったペアの割合が許容範囲内かどうかは未定です。値は{value}[{low}, {high}]です。"),
     "phrase_arm_good": ("This pays: {arm}. It brings {value} points [{low}, {high}].", "割に合う対応：{arm}。{value}ポイント[{low}, {high}]向上します。"),
     "phrase_arm_bad": ("This does not pay: {arm}. It brings {value} points [{low}, {high}].", "割に合わない対応：{arm}。差は{value}ポイント[{low}, {high}]です。"),
     "phrase_arm_open": ("Not settled: {arm}. It brings {value} points [{low}, {high}].", "未定の対応：{arm}。差は{value}ポイント[{low}, {high}]です。"),
-    "phrase_over": ("Do not overdo it: dropping {share} of the pairs brings {value} points [{low}, {high}].", "除きすぎに注意してください。ペアの{share}を除くと差は{value}ポイント[{low}, {high}]です。"),
-    "phrase_stage": ("Let us start small: act on the most suspicious pairs first, measure again, and stop when the gain no longer pays.", "小さく始めましょう。最も疑わしいペアから対応し、測り直し、向上が割に合わなくなったら止めます。"),
+    "phrase_over": ("Do not overdo it: dropping {share} of the pairs brings {value} points [{low}, {high}].",
+        "除きすぎに注意してください。ペアの{share}を除くと差は{value}ポイント[{low}, {high}]です。"),
+    "phrase_stage": ("Let us start small: act on the most suspicious pairs first, measure again, and stop when the gain no longer pays.",
+        "小さく始めましょう。最も疑わしいペアから対応し、測り直し、向上が割に合わなくなったら止めます。"),
     "phrase_wait": ("What would change our mind: {next}", "判断を変えうるもの：{next}"),
     "misalignment_method_1": ("Wrong pairs: every pair is compared with mismatched pairs of the same records; the share of wrong ones is read from the pairs that fit no better than those. Nothing was trained on labels.",
                               "誤ったペア：各ペアを、同じ記録をでたらめに組み合わせたペアと比べました。それより合わないペアの数から、誤りの割合を求めています。ラベルは学習に使っていません。"),
@@ -65,6 +73,7 @@ def bundled_records(p):
     if p.data == "emoji_people": return load("emoji_people", language=p.text_language, image_style=p.image_style, swapped=p.swapped, seed=p.seed)
     return load(p.data, view_a=p.modality_a, view_b=p.modality_b)
 
+# %% ../../nbs/poc/05_misalignment.ipynb #f51acd5e
 def file_records(p):
     "Records of a file, with the KPI as one more modality and all attributes that were named as groups."
     from mmkit.data.sources import read
@@ -72,6 +81,7 @@ def file_records(p):
     path = as_path(p.data); groups = list(dict.fromkeys((*p.groups, *p.split, *p.confirmed, *p.omit)))
     return read(path, columns, label=label_in(path, p.label) if p.label else None, groups=groups, pictures=p.pictures or None, encoding=p.encoding)
 
+# %% ../../nbs/poc/05_misalignment.ipynb #1e9bacf5
 def misalignment_records(
     p, # MisalignmentParameters
 ):
@@ -91,6 +101,7 @@ def confirmed_mask(records, p):
     if not p.confirmed: return None
     return np.array([str(v).strip().casefold() in YES for v in records.groups[p.confirmed[0]]])
 
+# %% ../../nbs/poc/05_misalignment.ipynb #cce2049f
 def factor_words(p):
     "How captions say a factor, where that is known; else attributes of the table are used."
     return {f: w for f, w in emoji_people_words(p.text_language).items() if f in p.omit} if p.data == "emoji_people" and p.omit else None
@@ -104,10 +115,12 @@ def arm_options(
     return dict(modalities=(p.modality_a, p.modality_b), arms=arms, task=p.task, use=p.modality_a if p.in_use == "a" else p.modality_b, kpi=records.numeric(p.kpi[0]).ravel() if p.kpi else None, at=p.candidates,
                 omit=tuple(p.omit), factors=factor_words(p), trusted=confirmed_mask(records, p), split=p.split[0] if p.split else None, target=p.target or None, seed=p.seed)
 
+# %% ../../nbs/poc/05_misalignment.ipynb #cd050cf8
 def prices(p)->MisalignmentCosts|None:
     "What the user said about money; None when nothing was said."
     if not p.point_value: return None
-    return MisalignmentCosts(p.point_value, p.periods, p.check_cost, p.relabel_cost, p.pair_cost or None, fixed=p.fixed_cost, omit=p.omit_cost, risk=p.risk_value, currency=p.currency)
+    return MisalignmentCosts(p.point_value, p.periods, p.check_cost, p.relabel_cost, p.pair_cost or None, fixed=p.fixed_cost, omit=p.omit_cost,
+        risk=p.risk_value, currency=p.currency)
 
 def policies(p):
     "Thresholds of detection and decision, with who chose them."
@@ -122,7 +135,8 @@ def questions(
 )->dict: # question -> Verdict: "wrong", then "arm:NAME"
     "All verdicts of the report: wrong pairs, agreement and factors first, then every arm."
     found = diagnosis.verdicts(policy); names = [o.name for o in advice.options if np.isfinite(o.threshold)]
-    return {"wrong": found[0], "agreement": found[1], **{f"factor:{i}": v for i, v in enumerate(found[2:])}, **{f"arm:{n}": v for n, v in zip(names, advice.verdicts())}}
+    return {"wrong": found[0], "agreement": found[1], **{f"factor:{i}": v for i, v in enumerate(found[2:])},
+        **{f"arm:{n}": v for n, v in zip(names, advice.verdicts())}}
 
 def answer(diagnosis, advice, language="en")->str:
     "How many pairs are wrong, and what follows."
@@ -135,9 +149,11 @@ def phrases(
     language:str="en", # of the sentences
 )->list: # sentences
     "What to say in the meeting; the last says what the decision is waiting for."
-    ends = lambda e, d=3: dict(value=number(e.value, d), low=number(e.low, d), high=number(e.high, d)); out = [say(f"phrase_wrong_{STATE[verdicts['wrong'].value]}", language, **ends(verdicts["wrong"].estimate))]
+    ends = lambda e, d=3: dict(value=number(e.value, d), low=number(e.low, d), high=number(e.high, d))
+    out = [say(f"phrase_wrong_{STATE[verdicts['wrong'].value]}", language, **ends(verdicts["wrong"].estimate))]
     for o in advice.options:
-        if (v := verdicts.get(f"arm:{o.name}")): out.append(say(f"phrase_arm_{STATE[v.value]}", language, arm=arm_words(o.name, language), **ends(v.estimate, 1)))
+        if (v := verdicts.get(f"arm:{o.name}")): out.append(say(f"phrase_arm_{STATE[v.value]}", language, arm=arm_words(o.name, language),
+            **ends(v.estimate, 1)))
     over = [t for t in advice.result.curve if t.arm == "filter" and t.gain.high < 0]
     if over: out.append(say("phrase_over", language, share=f"{over[0].share:.0%}", **ends(over[0].gain, 1)))
     if advice.verdict == "mitigate": out.append(say("phrase_stage", language))
@@ -149,25 +165,31 @@ def arms_table(report, advice):
     "Every arm with gain, cost, what it needs and the price up to which it pays."
     money = lambda v: "–" if not np.isfinite(v) else f"{v:,.0f} {advice.costs.currency}" if abs(v) >= 100 or not v else f"{v:,.2f} {advice.costs.currency}"
     def row(o):
-        a = advice.result.arm(o.name); e = a.gain; base = {report.say("misalignment_arm"): arm_words(o.name, report.language), report.say("arms_points"): f"{number(e.value, 1)} [{number(e.low, 1)}, {number(e.high, 1)}]"}
+        a = advice.result.arm(o.name); e = a.gain
+        base = {report.say("misalignment_arm"): arm_words(o.name, report.language),
+            report.say("arms_points"): f"{number(e.value, 1)} [{number(e.low, 1)}, {number(e.high, 1)}]"}
         priced = {} if advice.costs is None else {report.say("misalignment_cost"): money(o.cost), report.say("net_value"): f"{money(o.net.value)} [{money(o.net.low)}, {money(o.net.high)}]",
             report.say("misalignment_break_even"): "–" if o.break_even_price <= 0 else report.say("per_pair" if a.pairs else "in_all", price=money(o.break_even_price))}
         return base | priced | {report.say("misalignment_needed"): number(o.threshold, 1), report.say("misalignment_state"): report.say(f"state_{o.state}")}
     return _show(html_table([row(o) for o in advice.options], report.say("misalignment_money")))
 
+# %% ../../nbs/poc/05_misalignment.ipynb #cf8799fe
 def readable_table(report, result):
     "What is still read of each factor that was left out; nothing when none was."
     share = lambda e: f"{number(e.value, 2)} [{number(e.low, 2)}, {number(e.high, 2)}]"
-    rows = [{report.say("misalignment_factor"): a.setting, report.say("readable_before"): share(a.readable[0]), report.say("readable_after"): share(a.readable[1]), report.say("chance"): number(a.readable[0].chance, 2)} for a in result.arms if a.readable]
+    rows = [{report.say("misalignment_factor"): a.setting, report.say("readable_before"): share(a.readable[0]),
+        report.say("readable_after"): share(a.readable[1]), report.say("chance"): number(a.readable[0].chance, 2)} for a in result.arms if a.readable]
     return _show(html_table(rows, report.say("misalignment_readable"))) if rows else _show("")
 
-# %% ../../nbs/poc/05_misalignment.ipynb #cf8799fe
+# %% ../../nbs/poc/05_misalignment.ipynb #6b598234
 def kinds_table(report, diagnosis):
     "How many pairs of which kind."
     from collections import Counter
     count = Counter(t for t in diagnosis.types if t)
-    return _show(html_table([{report.say("detect_kind"): report.say(f"pair_{t}"), report.say("detect_pairs"): f"{k:,}"} for t, k in count.most_common()], report.say("misalignment_kind_counts")))
+    return _show(html_table([{report.say("detect_kind"): report.say(f"pair_{t}"), report.say("detect_pairs"): f"{k:,}"} for t, k in count.most_common()],
+        report.say("misalignment_kind_counts")))
 
+# %% ../../nbs/poc/05_misalignment.ipynb #c1dce07b
 def gallery(report, diagnosis, records, n=8):
     "The most suspicious pairs, both sides shown."
     return _show(diagnosis.gallery(records, min(n, len(records)), report.language).html)
@@ -177,15 +199,18 @@ def pairs_figure(report, diagnosis):
     e = diagnosis.quantities["wrong_rate"]; share = lambda v: f"{v:.1%}"
     return report.figure(lambda: diagnosis.plot(language=report.language), report.say("find_pairs", rate=share(e.value), low=share(e.low), high=share(e.high)))
 
+# %% ../../nbs/poc/05_misalignment.ipynb #4d6ade29
 def arms_figure(report, result): return report.figure(lambda: result.plot(language=report.language), report.say("find_arms"))
 
 def coverage_table(report, quality, columns):
     "Coverage and copies of the two modalities; no label is needed."
-    at = {k: i for i, k in enumerate(quality.names)}; near = lambda k: report.say("quality_of", n=f"{quality.near[k]:,}", m=f"{quality.looked_up[k]:,}") if quality.looked_up.get(k) else "–"
-    rows = [{report.say("quality_column"): k, report.say("quality_present"): f"{int(quality.together[at[k], at[k]]):,}", report.say("quality_exact"): f"{quality.duplicates[k]:,}", report.say("quality_near"): near(k)} for k in columns]
+    at = {k: i for i, k in enumerate(quality.names)}
+    near = lambda k: report.say("quality_of", n=f"{quality.near[k]:,}", m=f"{quality.looked_up[k]:,}") if quality.looked_up.get(k) else "–"
+    rows = [{report.say("quality_column"): k, report.say("quality_present"): f"{int(quality.together[at[k], at[k]]):,}",
+        report.say("quality_exact"): f"{quality.duplicates[k]:,}", report.say("quality_near"): near(k)} for k in columns]
     return _show(html_table(rows, report.say("quality_caption")))
 
-# %% ../../nbs/poc/05_misalignment.ipynb #6b598234
+# %% ../../nbs/poc/05_misalignment.ipynb #d1a2f33c
 def meeting(report, sentences):
     "The sentences for the meeting as a list."
     return _show(_tag("h3", report.say("alignment_meeting")), "<ul>", *(_tag("li", t) for t in sentences), "</ul>")
@@ -193,12 +218,15 @@ def meeting(report, sentences):
 def methods(report, result)->list: # paragraphs
     "How it was measured and what the numbers cannot say."
     c = result.counts; scored = report.say(result.scored_on)
-    return [report.say("misalignment_method_1"), report.say("misalignment_method_2", folds=c["folds"], repeats=c["repeats"], scored=scored[0].upper()+scored[1:]), report.say("misalignment_method_3"), report.say("misalignment_method_4")]
+    return [report.say("misalignment_method_1"), report.say("misalignment_method_2", folds=c["folds"], repeats=c["repeats"],
+        scored=scored[0].upper()+scored[1:]), report.say("misalignment_method_3"), report.say("misalignment_method_4")]
 
+# %% ../../nbs/poc/05_misalignment.ipynb #4d4428ff
 def saved(diagnosis, result, advice)->dict:
     "What results.json holds beside the decision."
     from collections import Counter
     arms = {a.name: dict(route=a.route, setting=a.setting, gain=a.gain, pairs=a.pairs, left=a.left, readable=list(a.readable)) for a in result.arms}
-    money = {o.name: dict(cost=o.cost, threshold=o.threshold, net=o.net, p_loss=o.p_loss, break_even_price=o.break_even_price, state=o.state) for o in advice.options}
+    money = {o.name: dict(cost=o.cost, threshold=o.threshold, net=o.net, p_loss=o.p_loss, break_even_price=o.break_even_price,
+        state=o.state) for o in advice.options}
     return dict(verdict=advice.verdict, arm=advice.arm, today=advice.today, experiments=list(advice.experiments), diagnosis=diagnosis.estimates(), kinds=dict(Counter(t for t in diagnosis.types if t)), arms=arms, options=money,
                 chosen=result.chosen, curve=[dict(arm=t.arm, share=t.share, gain=t.gain) for t in result.curve], scored_on=result.scored_on, counts=result.counts)
