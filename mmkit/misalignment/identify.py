@@ -95,7 +95,7 @@ def matthews(s, guess):
     a, b = s > np.median(s, 0), guess > np.median(guess, 0); return np.clip(paired_correlations(a.astype(float), b.astype(float)), -1, 1)
 
 # %% ../../nbs/misalignment/01_identify.ipynb #fec88db5
-FEATURES, SCREEN_PAIRS, SCREEN_CUT, SCREEN_DIRECTIONS = 400, 60_000, .6, 20
+FEATURES, SCREEN_PAIRS, SCREEN_CUT, SCREEN_DIRECTIONS = 400, 60_000, .7, 20
 SCREEN_RECIPE = Recipe(hidden=(64, 64), batch=384, rate=.1, rate_bias=.03, momentum=.9, warm_up=.15, check=10**9, held_out=0.)
 
 # %% ../../nbs/misalignment/01_identify.ipynb #0eb13396
@@ -428,7 +428,7 @@ def screen(
     selected, # factors that modality b is told, counted from 1
     perturbed=(), # of these, factors that are told wrongly in some records
     dependent:bool=False, # correlated factors?
-    code_dim:int|None=None, # directions to read; None: all with a correlation above .6
+    code_dim:int|None=None, # directions to read; None: all with a correlation above .7, at least one for each kept factor
     seconds:float=2.4, # processor seconds to learn features; 0: random features, nothing is trained
     seed:int=0,
     *,
