@@ -191,9 +191,9 @@ class MisalignmentParameters(DataParameters):
     "Which pairs or factors are misaligned, and should we clean, exploit or leave them?"
     data: str = option("emoji_people", f"bundled set ({', '.join(BUNDLED)}), or path of a table ({FILES}) or of a folder of images")
     modality_b: Name = option("caption", "name of the second modality")
-    label: Maybe = option("", "the label, for task=label; may be left out")
+    label: Maybe = option("", "the label, when the task is label; may be left out")
     task: Literal["retrieval", "label", "kpi"] = option("retrieval", "what the model is for: find the partner in the other modality, predict the label, or predict a number")
-    kpi: Columns = option([], "one column of numbers, for task=kpi")
+    kpi: Columns = option([], "one column of numbers, when the task is kpi")
     in_use: Literal["a", "b"] = option("a", "modality the label or KPI is predicted from")
     candidates: int = option(5, "candidates that are looked at in retrieval", "records", ge=1, le=1000)
     arms: Literal["data", "all"] = option("data", "what is tried: data takes filtering, weighting and new captions; all adds other objectives (slow, needs the extra `encoders`)")
