@@ -441,7 +441,8 @@ def screen(
     Raises `InputError` for impossible sets."""
     start = time.perf_counter(); check_number(seconds, "seconds", 0)
     model = latent_model(selected, perturbed, dependent, n_factors=n_factors, mixing=mixing, seed=seed); b = bench(model, seed*20, SCREEN_PAIRS)
-    features = learned_features(b.train, code_dim or len(model.kept), seconds, seed) if seconds else [random_features(x, seed) for x in (b.train.x_a, b.train.x_b)]
+    sides = b.train.x_a, b.train.x_b; few = code_dim or len(model.kept)
+    features = learned_features(b.train, few, seconds, seed) if seconds else [random_features(x, seed) for x in sides]
     pairs = slice(-SCREEN_PAIRS//2, None) if seconds else slice(None)
     f = closed_form(b.train.x_a[pairs], b.train.x_b[pairs], *features, ridge=1e-4 if seconds else 1e-3)
     read = read_code(b.codes(*f), b.factors, code_dim or (lambda rho: max(int((rho > SCREEN_CUT).sum()), len(model.kept))))
