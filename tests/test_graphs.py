@@ -36,6 +36,9 @@ def test_image_features_in_place_of_images(folder):
     np.savez(folder/"images.npz", ids=np.array(["b"]), features=np.ones((1, 5))); g = MultimodalGraph.from_folder(folder)
     assert g.images is None and g.present("image").tolist() == [False]*3 or g.features["image"].shape == (3, 5) and np.isnan(g.features["image"][[0, 2]]).all()
 
+def test_empty_cells_of_pandas():
+    f = pd.DataFrame({"id": ["a", "b"], "attribute": ["k", "k"], "value": pd.array(["v", pd.NA], dtype="string")}); assert MultimodalGraph(["a", "b"], [pd.NA, np.nan], attributes=f).values.tolist() == ["v", None]
+
 def test_numbers_that_lost_their_type(): assert MultimodalGraph([1, 2, 3], triples=pd.DataFrame({"head": [1., 2.], "relation": ["r", "r"], "tail": [2., 3.]})).triples[:, 2].tolist() == [1, 2]
 
 def write_dbp(d, **changes):

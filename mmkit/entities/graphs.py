@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 import numpy as np
 from ..checks import InputError, check_choice, check_number, nearest, warn_weak
+from ..data.records import _missing
 from ..results import html_table, kind
 
 # %% ../../nbs/entities/00_graphs.ipynb #c187b43e
@@ -23,7 +24,7 @@ class _Table:
 
 def _cell(v):
     "A cell as text; `None` where there is nothing. Numbers that lost their type in a column with gaps get it back."
-    if v is None or v != v or type(v).__name__ in ("NAType", "NaTType"): return None
+    if _missing(v): return None
     text = str(int(v)) if isinstance(v, (float, np.floating)) and v.is_integer() else str(v)
     return text if text.strip() else None
 
