@@ -6,22 +6,22 @@ from mmkit.checks import InputError
 from mmkit.language import LANGUAGES, say
 from mmkit.misalignment import identify as I
 from mmkit.misalignment.contrastive import draw_pairs, latent_model
-from mmkit.misalignment.identify import IdentifyPolicy, canonical_directions, find_knee, gaussian_reference, identify, screen, word_for
+from mmkit.misalignment.identify import IdentifyPolicy, code_axes, find_knee, gaussian_reference, identify, screen, word_for
 from mmkit.results import Estimate
 
 pytest.importorskip("torch")
 
 # ---- canonical directions and knee -----------------------------------------------------------------------------------
 
-def test_canonical_directions_match_scikit_learn_and_ignore_linear_maps():
+def test_code_axes_match_scikit_learn_and_ignore_linear_maps():
     from sklearn.cross_decomposition import CCA
     r = np.random.default_rng(0); s = r.normal(size=(2000, 2)); x, y = (np.c_[s+e*r.normal(size=s.shape), r.normal(size=(2000, 1))] for e in (.2, .6))
-    _, _, rho = canonical_directions(x, y); u, v = CCA(3, max_iter=3000, tol=1e-10).fit_transform(x, y)
+    _, _, rho = code_axes(x, y); u, v = CCA(3, max_iter=3000, tol=1e-10).fit_transform(x, y)
     assert np.allclose(rho, [np.corrcoef(u[:, i], v[:, i])[0, 1] for i in range(3)], atol=1e-3)
-    assert np.allclose(canonical_directions(x @ r.normal(size=(3, 3))+5, y @ r.normal(size=(3, 3)))[2], rho, atol=1e-3)
+    assert np.allclose(code_axes(x @ r.normal(size=(3, 3))+5, y @ r.normal(size=(3, 3)))[2], rho, atol=1e-3)
 
-def test_canonical_directions_with_a_constant_column():
-    r = np.random.default_rng(0); x = r.normal(size=(500, 2)); a, b, rho = canonical_directions(np.c_[x, np.ones(500)], x); assert np.allclose(rho, 1, atol=1e-4) and a.shape == (3, 2)
+def test_code_axes_with_a_constant_column():
+    r = np.random.default_rng(0); x = r.normal(size=(500, 2)); a, b, rho = code_axes(np.c_[x, np.ones(500)], x); assert np.allclose(rho, 1, atol=1e-4) and a.shape == (3, 2)
 
 @pytest.mark.parametrize("rho, knee, sure", [([1.], 1, True), ([.3], 1, False), ([.99]*10, 10, True), ([.99]*5+[.75]*5, 5, True), ([.96, .75], 1, True), ([.9, .8, .7, .6], 4, False), ([0, 0, 0], 3, False), ([.8, .1], 1, False)])
 def test_knee(rho, knee, sure): assert find_knee(rho) == (knee, sure)
@@ -35,11 +35,11 @@ def test_reference_against_regression():
 
 def test_linear_world_is_solved_in_closed_form():
     m = latent_model((1, 2, 3), mixing="linear", n_factors=5, n_private=2); p, q = draw_pairs(m, 20_000, 1), draw_pairs(m, 5000, 2)
-    axes, _, rho = canonical_directions(p.x_a, p.x_b); r2 = I._r_squared(q.s, I.linear_probe(p.x_a @ axes[:, :3], p.s, q.x_a @ axes[:, :3]))
+    axes, _, rho = code_axes(p.x_a, p.x_b); r2 = I._r_squared(q.s, I.linear_probe(p.x_a @ axes[:, :3], p.s, q.x_a @ axes[:, :3]))
     assert np.allclose(rho[:3], 1, atol=1e-4) and (r2[:3] > .999).all() and (r2[3:] < .01).all()
 
 def test_closed_form_sees_more_than_lines():
-    r = np.random.default_rng(0); s = r.normal(size=(6000, 1)); x, y = np.c_[s, r.normal(size=(6000, 1))], np.c_[np.abs(s), r.normal(size=(6000, 1))]; lines = canonical_directions(x, y)[2][0]
+    r = np.random.default_rng(0); s = r.normal(size=(6000, 1)); x, y = np.c_[s, r.normal(size=(6000, 1))], np.c_[np.abs(s), r.normal(size=(6000, 1))]; lines = code_axes(x, y)[2][0]
     f, g = I.closed_form(x, y, I.random_features(x), I.random_features(y)); assert abs(np.corrcoef(f(x)[:, 0], g(y)[:, 0])[0, 1]) > .95 > .2 > lines
 
 def test_unrelated_modalities_agree_on_nothing():

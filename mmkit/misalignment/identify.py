@@ -4,33 +4,32 @@
 
 # %% auto #0
 __all__ = ['NEAR', 'FALL', 'LAST', 'PROBE', 'TEST', 'BLOCKS', 'FEATURES', 'SCREEN_PAIRS', 'SCREEN_CUT', 'SCREEN_DIRECTIONS',
-           'SCREEN_RECIPE', 'WORDS', 'SCREEN_POLICY', 'PAIRS', 'STEPS_PER_SECOND', 'LOOKS', 'RECIPE',
-           'canonical_directions', 'paired_correlations', 'find_knee', 'gaussian_reference', 'linear_probe',
-           'nonlinear_probe', 'matthews', 'random_features', 'hidden_features', 'learned_features', 'closed_form',
-           'IdentifyPolicy', 'word_for', 'settled', 'IdentifyResult', 'plot_curve', 'read_code', 'combine', 'Bench',
-           'bench', 'train_once', 'identify', 'screen']
+           'SCREEN_RECIPE', 'WORDS', 'SCREEN_POLICY', 'PAIRS', 'STEPS_PER_SECOND', 'LOOKS', 'RECIPE', 'code_axes',
+           'paired_correlations', 'find_knee', 'gaussian_reference', 'linear_probe', 'nonlinear_probe', 'matthews',
+           'random_features', 'hidden_features', 'learned_features', 'closed_form', 'IdentifyPolicy', 'word_for',
+           'settled', 'IdentifyResult', 'plot_curve', 'read_code', 'combine', 'Bench', 'bench', 'train_once',
+           'identify', 'screen']
 
 # %% ../../nbs/misalignment/01_identify.ipynb #4cb6d772
 import functools, math, time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 import numpy as np
+from ..canonical import canonical_directions
 from ..checks import InputError, check_array, check_number, check_paired, warn_weak
 from ..language import register, say
 from ..results import COLOURS, Estimate, Result, fonts, html_table, judge, new_axes, number, provenance
 from .contrastive import FEWEST_PAIRS, Recipe, check_factors, draw_pairs, latent_model, train_encoders, whitening
 
 # %% ../../nbs/misalignment/01_identify.ipynb #ef94d196
-def canonical_directions(
+def code_axes(
     c_a:np.ndarray, # (n, k_a) code of modality a
     c_b:np.ndarray, # (n, k_b) code of modality b, same records
     ridge:float=1e-6, # added to variances, in mean variances
 )->tuple: # axes_a (k_a, m), axes_b (k_b, m), correlations (m,)
-    "Canonical correlation analysis by one singular value decomposition."
-    a, b = c_a-c_a.mean(0), c_b-c_b.mean(0)
-    def root(x): w, v = np.linalg.eigh(x.T @ x/len(x)); keep = w > 1e-9*w[-1]; return v[:, keep]/np.sqrt(w[keep]+ridge*w[keep].mean())
-    r_a, r_b = root(a), root(b); u, rho, v = np.linalg.svd((a @ r_a).T @ (b @ r_b)/len(a), full_matrices=False)
-    return r_a @ u, r_b @ v.T, np.minimum(rho, 1)
+    "Canonical directions of two codes, which need not be centred."
+    read_a, _, rho, read_b = canonical_directions(c_a-c_a.mean(0), c_b-c_b.mean(0), ridge)
+    return read_a, read_b, rho
 
 # %% ../../nbs/misalignment/01_identify.ipynb #85bb0529
 def paired_correlations(
@@ -300,7 +299,7 @@ IdentifyResult.verdicts, IdentifyResult.plot, IdentifyResult.plot_curve = _ident
 # %% ../../nbs/misalignment/01_identify.ipynb #0c0c39a6
 def read_code(codes, s, width):
     "`codes`: (a, b) of probe records and (a, b) of test records; `s`: factors of both. `width`: directions to read, or a function of the spectrum."
-    (a, b), (t_a, t_b) = codes; axes_a, axes_b, _ = canonical_directions(a, b)
+    (a, b), (t_a, t_b) = codes; axes_a, axes_b, _ = code_axes(a, b)
     rho = paired_correlations(t_a @ axes_a, t_b @ axes_b); width = width(rho) if callable(width) else min(width, len(rho))
     u, t = a @ axes_a[:, :width], t_a @ axes_a[:, :width]; guess = linear_probe(u, s[0], t)
     parts = np.array_split(np.arange(len(t)), BLOCKS)
