@@ -1,5 +1,5 @@
 "What several test files share: the repository, a copy to break, and a clean environment for child processes."
-import os, shutil, subprocess, sys
+import json, os, shutil, subprocess, sys
 from pathlib import Path
 import pytest
 
@@ -27,3 +27,18 @@ def copy_repository(folder):
 def copy(tmp_path):
     "A copy of the repository that a test may change."
     return copy_repository(tmp_path/"copy")
+
+def run_report(template, given, language, home):
+    "The answer of `mmkit poc run TEMPLATE`; parameters that are None are left out."
+    from typer.testing import CliRunner
+    from mmkit.cli import app
+    parameters = [w for k, v in given.items() if v is not None for w in ("-p", f"{k}={v}")]
+    return CliRunner().invoke(app, ["poc", "run", template, *parameters, "--language", language, "--out", str(home/"reports")])
+
+def made_report(start, language, home):
+    "(language, folder, answer of the command) of a report that must succeed."
+    answer = start(home, language); assert answer.exit_code == 0, answer.output
+    return language, Path(answer.stdout.strip().split("\n")[-1]).parent, answer
+
+def read(report, name): return (report[1]/name).read_text(encoding="utf8")
+def results(report): return json.loads(read(report, "results.json"), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))

@@ -11,6 +11,7 @@ from mmkit.poc import alignment as page
 from mmkit.poc.parameters import SCHEMAS, check_parameters, encoder_name, fields, read_config
 from mmkit.poc.report import faults
 from mmkit.results import SIGNS
+from conftest import made_report, read, results, run_report
 from test_poc import IMAGE, SCRIPT, browser, words
 
 SMALL = dict(columns_a="w1,w2", columns_b="h*", modality_a="写真 width", modality_b="height", label="kind", groups="shop", encoders_a="weak_*,middle_*,strong_*", encoders_b="tall_*", n_boot=50, n_null=50, enough=.99, point_value=100, project_cost=500, currency="円")
@@ -24,18 +25,10 @@ def write_table(path):
     path.write_text("\n".join([",".join(names), *rows])+"\n")
     return path
 
-def start(home, language, **change):
-    data = write_table(home/"wares <b>.csv"); given = {**SMALL, "data": data, **change}
-    return CliRunner().invoke(app, ["poc", "run", "alignment", *(w for k, v in given.items() if v is not None for w in ("-p", f"{k}={v}")), "--language", language, "--out", str(home/"reports")])
+def start(home, language, **change): return run_report("alignment", {**SMALL, "data": write_table(home/"wares <b>.csv"), **change}, language, home)
 
 @pytest.fixture(scope="module", params=[pytest.param(l, marks=pytest.mark.slow) for l in ("en", "ja")])
-def report(request, tmp_path_factory):
-    "(language, folder, answer of the command)"
-    answer = start(tmp_path_factory.mktemp("a {x ü "), request.param); assert answer.exit_code == 0, answer.output
-    return request.param, Path(answer.stdout.strip().split("\n")[-1]).parent, answer
-
-def read(report, name): return (report[1]/name).read_text(encoding="utf8")
-def results(report): return json.loads(read(report, "results.json"), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+def report(request, tmp_path_factory): return made_report(start, request.param, tmp_path_factory.mktemp("a {x ü "))
 
 # ---- the page
 

@@ -12,6 +12,7 @@ from mmkit.poc import misalignment as page
 from mmkit.poc.parameters import ParameterError, SCHEMAS, check_parameters, fields, read_config
 from mmkit.poc.report import faults
 from mmkit.results import SIGNS
+from conftest import made_report, read, results, run_report
 from test_poc import IMAGE, SCRIPT, browser, words
 
 SMALL = dict(columns_a="w*", columns_b="note", modality_a="写真 width", modality_b="note", confirmed="checked", omit="style", point_value=100, relabel_cost=2, check_cost=1, pair_cost=5, currency="円")
@@ -25,18 +26,10 @@ def write_table(path, n=160):
     path.write_text("\n".join([",".join([*(f"w{i}" for i in range(6)), "note", "site", "style", "checked", "kind", "sales"]), *rows])+"\n")
     return path
 
-def start(home, language, **change):
-    data = write_table(home/"wares <b>.csv"); given = {**SMALL, "data": data, **change}
-    return CliRunner().invoke(app, ["poc", "run", "misalignment", *(w for k, v in given.items() if v is not None for w in ("-p", f"{k}={v}")), "--language", language, "--out", str(home/"reports")])
+def start(home, language, **change): return run_report("misalignment", {**SMALL, "data": write_table(home/"wares <b>.csv"), **change}, language, home)
 
 @pytest.fixture(scope="module", params=[pytest.param(l, marks=pytest.mark.slow) for l in ("en", "ja")])
-def report(request, tmp_path_factory):
-    "(language, folder, answer of the command)"
-    answer = start(tmp_path_factory.mktemp("a {x ü "), request.param); assert answer.exit_code == 0, answer.output
-    return request.param, Path(answer.stdout.strip().split("\n")[-1]).parent, answer
-
-def read(report, name): return (report[1]/name).read_text(encoding="utf8")
-def results(report): return json.loads(read(report, "results.json"), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+def report(request, tmp_path_factory): return made_report(start, request.param, tmp_path_factory.mktemp("a {x ü "))
 
 # ---- the page
 
