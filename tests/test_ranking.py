@@ -169,9 +169,9 @@ def test_assignment_is_the_dense_one(n_a, n_b, seed, minimum):
     else: assert total(s, one, minimum) == pytest.approx(total(s, slow_assign(s, minimum), minimum), abs=1e-5) and all(s[i, j] > minimum for i, j in enumerate(one) if j >= 0)
 
 def test_as_many_pairs_as_possible_whatever_they_cost():
-    n = 200; p = np.stack([np.arange(n), np.arange(n)-1], 1); s = np.stack([np.full(n, 5.), np.full(n, -7e5)], 1); s[0] = [9e5, 0] # a chain: record i likes i, can also take i−1
-    late = np.concatenate([p, [[n-1, -1]]]); w = np.concatenate([s, [[-9e5, 0]]]); assert assign(late, w, n).tolist() == [*range(n), -1]; free = assign(late, w, n+1); assert (free >= 0).sum() == n
-    p[0] = [0, n]; assert assign(np.concatenate([p, [[0, -1]]]), np.concatenate([s, [[-9e5, 0]]]), n+1).tolist() == [n, *range(1, n), 0]
+    n = 200; p = np.stack([np.arange(n), np.arange(n)+1], 1); s = np.stack([np.full(n, 9e5), np.full(n, -9e5)], 1); late = np.concatenate([p, [[0, -1]]]), np.concatenate([s, [[-9e5, 0]]])
+    assert assign(*late, n+1).tolist() == [*range(1, n+1), 0] # one more pair, and all others give up what they like
+    assert assign(p, s, n+1).tolist() == list(range(n)) and assign(*late, n+1, minimum=0).tolist() == [*range(n), -1]
 
 def test_a_pair_worth_no_more_than_staying_alone_is_not_made():
     assert assign([[0]], [[.5]], 1, minimum=.5).tolist() == [-1] and assign([[0]], [[.5]], 1, minimum=.49).tolist() == [0] and assign([[0]], [[.5]], 1).tolist() == [0] and assign([[-1]], [[np.nan]], 3).tolist() == [-1]
@@ -194,8 +194,10 @@ def dense_posterior(s, t, a, b, rounds=3000):
     for _ in range(rounds): u = 1/(k @ v+a); v = 1/(k.T @ u+b)
     return k*u[:, None]*v
 
+@pytest.mark.parametrize("tiny", [1e-90, .9]) # .9: every round in logarithms
 @pytest.mark.parametrize("n_a,n_b,nobody", [(12, 12, (0., .2)), (7, 15, (.3, -.1)), (15, 7, (0., 0.)), (1, 1, (.5, .5)), (9, 1, (.1, .1)), (6, 5, ("each", "each"))])
-def test_the_posterior_is_the_dense_one(n_a, n_b, nobody):
+def test_the_posterior_is_the_dense_one(n_a, n_b, nobody, tiny, monkeypatch):
+    monkeypatch.setattr(ranking, "TINY", tiny)
     s = rng(4).normal(size=(n_a, n_b)); a, b = (rng(5).normal(size=n) if x == "each" else x for x, n in zip(nobody, (n_a, n_b))); p = in_order(s, n_b)
     x = match_posterior(p, np.take_along_axis(s, p, 1), n_b, temperature=.4, nobody_a=a, nobody_b=b, n_iter=3000, tol=1e-10); np.testing.assert_allclose(x.toarray(), dense_posterior(s, .4, a, b), atol=1e-7); assert x.shape == (n_a, n_b)
 
@@ -247,7 +249,7 @@ OK, P, S = np.eye(3), [[0, 1], [1, 2]], [[.2, .1], [.3, .1]]
     (lambda: score_ranks([], 3), "no links"), (lambda: score_ranks([[0, 1]], 3), "between 1"), (lambda: score_ranks([[4, 1]], (3, 9)), "3 and 9"), (lambda: score_ranks([[np.nan, 1]], 3), "between 1"), (lambda: score_ranks([1, 2], 3), r"\(2,\)"),
     (lambda: score_ranks([[1, 1]], 3, ties=[[2, 1]]), "does not fit"), (lambda: score_ranks([[1, 1]], 3, ties=[[1, 0]]), "does not fit"), (lambda: score_ranks([[3, 1]], 3, ties=[[2, 1]]), "does not fit"), (lambda: score_ranks([[1, 1]], 3, ties=[1]), "does not fit"), (lambda: score_ranks([[1, 1]], (3, 3, 3)), r"\(1, 2\)"),
     (lambda: assign([0, 1], [0, 1], 2), r"\(n_a, k\)"), (lambda: assign(P, [[1]], 3), r"\(2, 2\).*\(1, 1\)"), (lambda: assign(P, S, 2), r"outside 0 … 1 \(row 1\)"), (lambda: assign([[-2]], [[1]], 3), "outside"), (lambda: assign([[0.]], [[1]], 3), "float64"), (lambda: assign(P, S, 0), "n_b"),
-    (lambda: assign([[0, 0]], [[1, 2]], 3), "twice"), (lambda: assign(P, [[1, np.nan], [1, 1]], 3), "1 NaN or infinite.*row 0"), (lambda: assign(P, S, 3, minimum=np.nan), "minimum"),
+    (lambda: assign([[0, 0]], [[1, 2]], 3), "twice"), (lambda: assign(P, [[np.nan, 1], [1, 1]], 3), "1 NaN or infinite.*row 0"), (lambda: assign(P, S, 3, minimum=np.nan), "minimum"),
     (lambda: match_posterior(P, S, 3, temperature=0), "temperature"), (lambda: match_posterior(P, S, 3, temperature=1, nobody_a=[1]), r"`nobody_a` has shape \(1,\)"), (lambda: match_posterior(P, S, 3, temperature=1, nobody_b=np.inf), "nobody_b"),
     (lambda: match_posterior(P, S, 3, temperature=1, n_iter=0), "n_iter"), (lambda: match_posterior(P, S, 3, temperature=1, tol=-1), "tol"), (lambda: score_assignment([0, 1], [(2, 0)], 2), "does not exist")])
 def test_refused_in_words(call, words):

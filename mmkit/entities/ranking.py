@@ -322,23 +322,21 @@ def _sinkhorn(
     alone_b:np.ndarray, # (n_b,)
     n_iter:int, # rounds at most
     tol:float, # stop when no column is further from 1
-)->tuple: # (n_a,) u, (n_b,) v, how far a column was from 1 in the last round
+)->tuple: # (n_a,) u, (n_b,) v, how far a column was from 1 in the last round (logarithm)
     "Rows and columns rescaled in turn until both sum to 1."
     from scipy.sparse import csr_array
     v, done, error = np.zeros(len(alone_b)), 0, np.inf
     while done < n_iter and error > tol:
         u = -_log_sums(x+v[column], row, alone_a); new = -_log_sums(x+u[row], column, alone_b)
-        error, v, done = _off(new-v), new, done+1
+        error, v, done = float(np.abs(new-v).max()), new, done+1
         k = csr_array((np.exp(x+u[row]+v[column]), (row, column)), shape=(len(u), len(v))); to_a, to_b = np.exp(alone_a+u), np.exp(alone_b+v)
         a, b = np.ones_like(u), np.ones_like(v)
         while done < n_iter and error > tol:
             r = k @ b+to_a; c = k.T @ (1/np.maximum(r, TINY))+to_b
             if min(r.min(), c.min()) < TINY or max(r.max(), c.max()) > 1/TINY: break
-            error, a, b, done = _off(-np.log(c*b)), 1/r, 1/c, done+1
+            error, a, b, done = float(np.abs(np.log(c*b)).max()), 1/r, 1/c, done+1
         u, v = u+np.log(a), v+np.log(b)
     return u, v, error
-
-def _off(move)->float: return float(np.abs(np.expm1(np.minimum(-move, 50))).max()) # a column's sum was exp(−move)
 
 # %% ../../nbs/entities/01_ranking.ipynb #22ebf0b8
 def match_posterior(
@@ -358,7 +356,7 @@ def match_posterior(
     row, column = np.nonzero(there)[0], p[there]; alone_a = _nobody(nobody_a, there.any(1), "nobody_a", t)
     alone_b = _nobody(nobody_b, np.bincount(column, minlength=n_b) > 0, "nobody_b", t)
     u, v, error = _sinkhorn(s[there]/t, row, column, alone_a, alone_b, check_number(n_iter, "n_iter", 1, integer=True), check_number(tol, "tol", 0))
-    if error > max(.05, tol): warn_weak(f"The posterior has not settled after {n_iter} rounds (a column is off by {error:.2f}). Give `nobody_a` and `nobody_b`, a higher temperature, or more rounds.")
+    if error > max(.05, tol): warn_weak(f"The posterior has not settled after {n_iter} rounds (a column is off by a factor of {np.exp(min(error, 700)):.3g}). Give `nobody_a` and `nobody_b`, a higher temperature, or more rounds.")
     data = np.exp(np.minimum(s[there]/t+v[column]+u[row], 0)) # no pair has more than all of its row
     for at, n in ((row, len(p)), (column, n_b)): data = data/np.maximum(1, np.bincount(at, data, minlength=n))[at]
     return csr_array((data, (row, column)), shape=(len(p), n_b))
