@@ -8,7 +8,7 @@ from conftest import ROOT, run
 
 FLOORS = {"canonical": 1, "checks": 1, "language": 1, "results": 1, "data": 2, "ledger": 2, "interactions": 3, "misalignment": 3, "entities": 3, "coherence": 3,
           "alignment": 4, "widgets": 5, "poc": 5, "cli": 6}
-HEAVY = ("torch", "matplotlib", "sklearn", "pandas", "ibis", "pyarrow", "PIL")
+HEAVY = ("torch", "matplotlib", "sklearn", "pandas", "ibis", "pyarrow", "PIL", "sqlalchemy")
 DOORS = ("mmkit", "mmkit._modidx")  # the front door names every room, and the index is nbdev's
 
 def module(path):
