@@ -265,8 +265,7 @@ def _keep(self, cells):
 def _catch_up(self, connection):
     "Read what was added since the last look."
     import sqlalchemy as sa
-    _trusted(self)
-    if self._chain.rows != len(self._kept): self._fresh()  # the last reading was interrupted
+    if self._chain.rows != len(self._kept): self._fresh()  # the last reading was interrupted, or met a row that does not fit
     chain, table = self._chain, _table()
     found = iter(connection.execute(sa.select(table).where(table.c.row >= chain.number).order_by(table.c.row)))
     if chain.rows:

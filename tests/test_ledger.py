@@ -62,6 +62,9 @@ def test_columns_are_plain(tmp_path):
     assert row["subject"] == '["é","日本"]' and row["evidence"] == '{"a":"ü","b":1}' and row["row"] == 1  # canonical: sorted, no spaces, readable
     with closing(sqlite3.connect(l.path)) as c: assert [r[1] for r in c.execute(f"PRAGMA table_info({TABLE})")] == list(NAMES) and c.execute("PRAGMA journal_mode").fetchone() == ("delete",)
 
+def test_a_decision_is_forced_to_the_disk(ledger):
+    with closing(module._connect(ledger.path)) as c: assert c.execute("PRAGMA synchronous").fetchone() == (3,)  # EXTRA
+
 def test_numbers_of_numpy_come_back_as_numbers(ledger):
     import numpy as np
     ledger.record("n", "defer", evidence={"a": np.float64(.5), "b": np.int64(3), "c": np.bool_(True), "d": [1, "二"]}, **NIGHT)
@@ -121,6 +124,11 @@ def test_any_changed_cell_of_a_row_names_that_row(ledger, column, value):
     for act in (bad.current, lambda: len(bad), lambda: bad.record("x", "defer", **NIGHT), bad.to_frame):
         with pytest.raises(InputError, match="not sound: row 4 was changed.*verify"): act()
     assert len(table(ledger.path)) == 7 and repr(bad).startswith("Ledger that cannot be read: ") and "row 4" in bad._repr_html_()
+
+def test_a_ledger_that_was_put_right_can_be_used_again(ledger):
+    kept = ledger.path.read_bytes(); bad = by_hand(ledger.path, f"UPDATE {TABLE} SET who = 'x' WHERE row = 4")
+    with pytest.raises(InputError, match="row 4"): len(bad)
+    bad.path.write_bytes(kept); assert len(bad) == 7 and len(bad.current()) == 5
 
 def test_text_that_is_no_text(ledger):
     bad = by_hand(ledger.path, f"UPDATE {TABLE} SET reason = CAST(x'ff41' AS TEXT) WHERE row = 4"); assert named(bad) == [4]
@@ -343,6 +351,55 @@ def test_of_a_servers_complaint_only_the_code_is_repeated(monkeypatch):
         with pytest.raises(InputError, match="postgresql://h/d` cannot be used .Quoting 28P01.*password") as e: act()
         assert SECRET not in str(e.value)
     assert SECRET not in repr(l)+l._repr_html_()
+
+# ---- what differs on a server, played on SQLite that goes by another name
+
+@pytest.fixture
+def pretended(tmp_path, monkeypatch):
+    "Ledgers of one database that has no triggers and no `BEGIN IMMEDIATE`."
+    import sqlalchemy as sa
+    real = sa.create_engine
+    def engine(url, **options): e = real(f"sqlite:///{tmp_path/'server.db'}", **options); e.dialect.name = "pretended"; return e
+    monkeypatch.setattr(sa, "create_engine", engine); return lambda: Ledger(f"postgresql+psycopg://me:{SECRET}@h/d?password={SECRET}")
+
+def test_a_ledger_without_a_file(pretended, tmp_path):
+    l = pretended(); assert (l.path, l.name) == (None, "postgresql+psycopg://h/d") and len(l) == 0 and l.verify() and repr(l).startswith("Ledger: 0"); l.record("x", "defer", **NIGHT)
+    with closing(sqlite3.connect(tmp_path/"server.db")) as c: c.execute("CREATE TABLE orders (id INTEGER)"); c.commit()  # other tables are normal on a server
+    again = pretended(); assert tuple(again) == tuple(l) and again.verify(l.seal) and SECRET not in repr(again)+str(vars(again))+again.export(tmp_path/"x.csv").read_text()
+
+def test_the_second_of_two_on_a_server_tries_again(pretended, monkeypatch):
+    one, two, numbered, calls = pretended(), pretended(), module._numbered, []
+    def late(chain, contents):
+        rows = numbered(chain, contents); calls.append(1)
+        if len(calls) in (1, 3): two.record(f"quick {len(calls)}", "defer", **NIGHT)
+        return rows
+    one.record("first", "defer", **NIGHT); monkeypatch.setattr(module, "_numbered", late)
+    e = one.record("slow", "defer", **NIGHT); assert e.row == 4 and one.verify() and [x.subject[0] for x in one] == ["first", "quick 1", "quick 3", "slow"] and list(one) == list(two)
+
+def test_who_always_comes_second_gives_up(pretended, monkeypatch):
+    one = pretended(); one.record("first", "defer", **NIGHT); monkeypatch.setattr(module, "PATIENCE", .2); monkeypatch.setattr(module, "_numbered", lambda chain, contents: [tuple(one._kept[0].row if n == "row" else "x" for n in NAMES)])
+    with pytest.raises(InputError, match="other writers came first.*record_many"): one.record("never", "defer", **NIGHT)
+    monkeypatch.undo(); assert len(one) == 1
+
+def test_two_that_make_the_table_at_once(pretended, monkeypatch):
+    one, two, there = pretended(), pretended(), module._there; two.record("quick", "defer", **NIGHT); calls = []
+    monkeypatch.setattr(module, "_there", lambda self, c: bool(calls.append(1)) if not calls else there(self, c))
+    assert one.record("slow", "defer", **NIGHT).row == 2 and one.verify()
+
+def test_a_table_that_vanishes_from_a_server(pretended, tmp_path):
+    l = pretended(); l.record("x", "defer", **NIGHT)
+    with closing(sqlite3.connect(tmp_path/"server.db")) as c: c.execute(f"DROP TABLE {TABLE}"); c.commit()
+    for act in (l.current, lambda: l.record("y", "defer", **NIGHT), l.verify):
+        with pytest.raises(InputError, match="cannot be used"): act()
+    l._known = False
+    with pytest.raises(InputError, match="is gone"): l.current()
+
+def test_an_asynchronous_driver_is_refused(pretended, monkeypatch):
+    import sqlalchemy as sa
+    made = sa.create_engine
+    def engine(*a, **k): e = made(*a, **k); e.dialect.is_async = True; return e
+    monkeypatch.setattr(sa, "create_engine", engine)
+    with pytest.raises(InputError, match="postgresql.psycopg://h/d. is an asynchronous"): pretended()
 
 # ---- a server; set MMKIT_LEDGER_SERVER to the address of an empty PostgreSQL database (and install its driver) to run these
 
