@@ -37,7 +37,7 @@ class Entry:
 NAMES = tuple(f.name for f in fields(Entry))
 
 _json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
-_list = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+_list = json.JSONEncoder(separators=(",", ":")).encode
 
 def _digest(
     cells, # the columns before `hash`, in the order of `NAMES`
@@ -46,9 +46,9 @@ def _digest(
     return hashlib.sha256(_list(list(cells)).encode()).hexdigest()
 
 def _recomputed(cells):
-    "Hash that the columns of a row should have; `None` for what no ledger writes (bytes, infinite numbers)."
+    "Hash that the columns of a row should have; `None` for bytes, which no ledger writes."
     try: return _digest(cells[:-1])
-    except (TypeError, ValueError): return None
+    except TypeError: return None
 
 # %% ../nbs/ledger.ipynb #b6d95338
 def _entry(
@@ -113,7 +113,7 @@ def _sealed(
 )->tuple: # number of rows, hash of the last
     "A seal, taken apart."
     count, _, last = str(seal).partition(":")
-    if not (count.isascii() and count.isdigit() and len(count) < 16 and len(last) == 64): raise InputError(f"`seal` is {str(seal)[:80]!r}, but text like `12:3fa0…` from `ledger.seal` was expected.")
+    if not (count.isascii() and count.isdigit() and len(count) < 20 and len(last) == 64): raise InputError(f"`seal` is {str(seal)[:80]!r}, but text like `12:3fa0…` from `ledger.seal` was expected.")
     return int(count), last
 
 def _broken_seal(chain, count, last, found):
@@ -144,7 +144,7 @@ PATIENCE = 30 # seconds a writer waits for other writers
 
 def _connect(path):
     "A connection to an SQLite file that leaves transactions to us and survives bytes that are no text."
-    found = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+    found = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
     found.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape"); found.execute("PRAGMA synchronous=EXTRA")
     return found
 

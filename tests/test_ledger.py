@@ -62,7 +62,7 @@ def test_the_hash_can_be_computed_by_anybody(ledger):
 def test_columns_are_plain(tmp_path):
     l = Ledger(tmp_path/"l.db"); l.record(("é", "日本"), "defer", evidence={"b": 1, "a": "ü"}, **NIGHT); row = dict(zip(NAMES, table(l.path)[0]))
     assert row["subject"] == '["é","日本"]' and row["evidence"] == '{"a":"ü","b":1}' and row["row"] == 1  # canonical: sorted, no spaces, readable
-    with closing(sqlite3.connect(l.path)) as c: assert [r[1] for r in c.execute(f"PRAGMA table_info({TABLE})")] == list(NAMES) and c.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    with closing(sqlite3.connect(l.path)) as c: assert [r[1:4] for r in c.execute(f"PRAGMA table_info({TABLE})")] == [("row", "INTEGER", 1), *((n, "TEXT", 1) for n in NAMES[1:-2]), ("before", "VARCHAR(64)", 1), ("hash", "VARCHAR(64)", 1)] and c.execute("PRAGMA journal_mode").fetchone() == ("delete",)
 
 def test_a_decision_is_forced_to_the_disk(ledger):
     with closing(module._connect(ledger.path)) as c: assert c.execute("PRAGMA synchronous").fetchone() == (3,)  # EXTRA
@@ -177,7 +177,7 @@ def test_only_the_seal_notices_lost_last_rows(ledger):
     seal = ledger.seal; cut = by_hand(ledger.path, f"DELETE FROM {TABLE} WHERE row = 7"); assert cut.verify() and named(cut, seal) == [7] and "7 rows were sealed, 6 are left" in repr(cut.verify(seal)); now = cut.seal
     forge = rewrite(ledger.path, [*table(ledger.path)[:5], forged(table(ledger.path)[5], who="x")]); assert forge.verify() and named(forge, now) == [6] and "rewritten" in repr(forge.verify(now)) and named(forge, seal) == [7]
     forge.record("later", "defer", **NIGHT); assert forge.verify(f"6:{tuple(forge)[5].hash}") and forge.verify(f"0:{START}") and named(forge, f"0:{'1'*64}") == [0]
-    for bad in ("", "x", "3:abc", "²:"+"0"*64, "9"*20+":"+"0"*64, 7):
+    for bad in ("", "x", "3:abc", "²:"+"0"*64, "9"*20+":"+"0"*64, "9"*5000+":"+"0"*64, 7):
         with pytest.raises(InputError, match="`seal` is .*ledger.seal"): forge.verify(bad)
 
 def test_a_ledger_that_changes_while_open(made, tmp_path):
@@ -252,7 +252,7 @@ def test_a_writer_waits_for_the_file_and_then_says_so(ledger, monkeypatch):
 
 @pytest.mark.parametrize("change, says", [(dict(subject=""), "subject"), (dict(subject=()), "pair of ids"), (dict(subject=("a", 3)), "subject"), (dict(subject=None), "subject"), (dict(who=" "), "who"), (dict(who="x\0y"), "NUL"), (dict(subject=("a", "\0")), "NUL"),
     (dict(rule=None), "rule"), (dict(actor="robot"), "actor"), (dict(decision="yes"), "decision"), (dict(evidence=[1]), "evidence"), (dict(evidence={"a": object()}), "object"), (dict(who="\ud800"), "surrogate"), (dict(reason="x"*(MOST+1)), "100,001 characters"),
-    (dict(evidence={"a": "\ud800"}), "evidence"), (dict(evidence={"a": "x"*MOST}), "evidence"), (dict(evidence={"a": 10**5000}), "evidence"), (dict(evidence={"a": [[]]*1001}), "flat dict"), (dict(reason=3), "`reason` is '3', but text was"), (dict(model=None), "model"), (dict(who=""), "not empty")])
+    (dict(evidence={"a": "\ud800"}), "evidence"), (dict(evidence={"a": "x"*MOST}), "evidence"), (dict(evidence={"a": 10**5000}), "evidence"), (dict(evidence={"a": [[]]*999}), "flat dict"), (dict(reason=3), "`reason` is '3', but text was"), (dict(model=None), "model"), (dict(who=""), "not empty")])
 def test_what_cannot_be_kept_is_refused_in_one_sentence(ledger, change, says):
     before = table(ledger.path)
     with pytest.raises(InputError, match=says): ledger.record(**dict(subject="s", decision="defer", **NIGHT) | change)
@@ -311,6 +311,31 @@ def test_somebody_elses_database_is_left_alone(tmp_path):
         for act in (l.current, lambda: l.record("x", "defer", **NIGHT), l.verify):
             with pytest.raises(InputError, match=says): act()
         assert path.read_bytes() == before
+
+def test_refusals_word_by_word(ledger, tmp_path):
+    (tmp_path/"notes.txt").write_text("a"*40)
+    with closing(sqlite3.connect(tmp_path/"other.db")) as c: c.execute("CREATE TABLE orders (id INTEGER)"); c.commit()
+    with closing(sqlite3.connect(tmp_path/"older.db")) as c: c.execute(f"CREATE TABLE {TABLE} (id INTEGER)"); c.commit()
+    say = lambda **changes: ledger.record(**dict(subject="s", decision="defer", **NIGHT) | changes)
+    for act, words in [(lambda: say(who=3), "`who` is '3', but text that is not empty was expected."), (lambda: say(reason=3), "`reason` is '3', but text was expected."), (lambda: say(model="x"*100_001), "`model` has 100,001 characters, but at most 100,000 are kept. Shorten it."),
+        (lambda: say(rule="\0"), "`rule` holds the character NUL, which not every database can keep. Remove it."), (lambda: say(who="\ud800"), "`who` holds half of a character (a lone surrogate), which no file can keep. Decode the text again."),
+        (lambda: say(subject=3), "`subject` is '3', but an id or a pair of ids was expected."), (lambda: say(evidence=[1]), "`evidence` is a list, but a dict such as {'confidence': .98} was expected."),
+        (lambda: say(evidence={"a": "x"*100_000}), "`evidence` cannot be kept. Pass a flat dict of numbers and texts, together at most 100,000 characters."), (lambda: say(decision="revoke", reason="r"), "There is no standing decision on ('s',) to revoke. Look it up with history()."),
+        (lambda: say(subject=("a0", "b0"), decision="revoke"), "The revocation of ('a0', 'b0') has no `reason`. Say why the decision is taken back."), (lambda: ledger.record_many([3]), None), (lambda: ledger.verify("3:x"), "`seal` is '3:x', but text like `12:3fa0…` from `ledger.seal` was expected."),
+        (lambda: ledger.export("l.txt"), "`l.txt` does not end in `.csv`. Add the ending."), (lambda: Ledger(3), "`path` is '3', but the path of a file or the address of a database was expected."), (lambda: Ledger(tmp_path), f"`{tmp_path.name}` must be a file in a folder that exists."),
+        (lambda: Ledger(tmp_path/"notes.txt"), "`notes.txt` is no SQLite file, so it is no ledger. Pass the path of a ledger or of a new file."), (lambda: Ledger("sqlite://"), "An SQLite ledger is named by the path of its file, e.g. `decisions.db`; one in memory keeps nothing."),
+        (lambda: len(Ledger(tmp_path/"other.db")), "`other.db` is a database, but no ledger: it holds `orders`. Pass the path of a ledger or of a new file."), (lambda: len(Ledger(tmp_path/"older.db")), f"`older.db` has a table `{TABLE}` with other columns (id). It comes from another program or version; pass another place."),
+        (lambda: Ledger("oracle+oracledb://h/d"), "The driver `oracledb` is not installed. Install the package that brings it, e.g. `pip install \"psycopg[binary]\"` for postgresql+psycopg."),
+        (lambda: Ledger("mongodb://h/d"), "The address of the database cannot be read, or names a kind that is not known. Write it as `postgresql+psycopg://user:password@host/database`; in the password, write @ as %40 and : as %3A.")]:
+        with pytest.raises(InputError) as e: act()
+        assert str(e.value) == words if words else str(e.value).startswith("Decision 0 cannot be recorded: ")
+    by_hand(ledger.path, f"UPDATE {TABLE} SET who = 'x' WHERE row = 4"); assert repr(ledger.verify()) == "Ledger of 7 rows: NOT SOUND: row 4 was changed after it was written: its content does not fit its hash"
+    with pytest.raises(InputError) as e: len(Ledger(ledger.path))
+    assert str(e.value) == "The ledger `l.db` is not sound: row 4 was changed after it was written: its content does not fit its hash. Call verify() for all findings and go back to a copy."
+
+def test_what_was_decided_cannot_be_changed_in_memory(ledger):
+    for thing, name in ((tuple(ledger)[0], "who"), (ledger.verify(), "rows")):
+        with pytest.raises(AttributeError): setattr(thing, name, 0)
 
 def test_a_damaged_file_is_one_sentence(ledger):
     kept = ledger.path.read_bytes(); half = len(kept)//2
@@ -388,6 +413,12 @@ def test_two_that_make_the_table_at_once(pretended, monkeypatch):
     one, two, there = pretended(), pretended(), module._there; two.record("quick", "defer", **NIGHT); calls = []
     monkeypatch.setattr(module, "_there", lambda self, c: bool(calls.append(1)) if not calls else there(self, c))
     assert one.record("slow", "defer", **NIGHT).row == 2 and one.verify()
+
+def test_a_table_that_cannot_be_made(pretended, monkeypatch):
+    class Table: create = staticmethod(lambda c: c.exec_driver_sql("CREATE TABLE nonsense ("))
+    l = pretended(); whole = module._table; monkeypatch.setattr(module, "_table", lambda: Table)
+    with pytest.raises(InputError, match="cannot be used .*incomplete input"): l.record("x", "defer", **NIGHT)
+    monkeypatch.setattr(module, "_table", whole); assert len(l) == 0
 
 def test_a_table_that_vanishes_from_a_server(pretended, tmp_path):
     l = pretended(); l.record("x", "defer", **NIGHT)
