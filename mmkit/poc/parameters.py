@@ -6,20 +6,21 @@
 __all__ = ['Name', 'Column', 'Columns', 'Maybe', 'Clusters', 'FILES', 'shown', 'IMAGE_ENCODERS', 'TEXT_ENCODERS', 'SCHEMAS',
            'KINDS', 'option', 'plain', 'Parameters', 'as_path', 'find_data', 'unknown_in_bundled', 'DataParameters',
            'InteractionParameters', 'encoder_name', 'encoders_together', 'AlignmentParameters',
-           'MisalignmentParameters', 'misalignment_together', 'allowed', 'fields', 'describe', 'ParameterError',
-           'problem', 'check_parameters', 'read_config', 'as_yaml', 'as_command', 'changed', 'parameters_cell',
-           'json_text']
+           'MisalignmentParameters', 'misalignment_together', 'EntityParameters', 'entities_together', 'allowed',
+           'fields', 'describe', 'ParameterError', 'problem', 'check_parameters', 'read_config', 'as_yaml',
+           'as_command', 'changed', 'parameters_cell', 'json_text']
 
 # %% ../../nbs/poc/00_parameters.ipynb #1911185d
 import reprlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 from ..checks import InputError, check_choice, nearest
 from ..data.bundled import BUNDLED, _check_emoji, _encoders, available
 from ..data.encoders import encoders_for
 from ..data.sources import SUFFIXES, _check_file
 from ..alignment.ladder import SCORES
+from ..entities.graphs import LEVELS
 
 # %% ../../nbs/poc/00_parameters.ipynb #6d4e51f3
 _SIGNS = r"\w.\- /%+:°℃％（）【】・：〜～"  # what names of columns hold in practice; no quotes, braces or angle brackets
@@ -43,6 +44,7 @@ def plain(value):
 class Parameters(BaseModel):
     "The base of every report's schema: nothing unknown, nothing nested, nothing changed afterwards."
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False)
+    bundled: ClassVar[tuple] = tuple(BUNDLED)  # names that `data` may take besides a path
 
     @field_validator("*", mode="before")
     @classmethod
@@ -70,12 +72,13 @@ def as_path(
 
 def find_data(
     data:str, # what the user gave
+    bundled=tuple(BUNDLED), # names of sets that ship with mmkit and fit the report
 )->str: # the same text
     "Refuse `data` unless it is a bundled set, a readable kind of file or a folder."
-    if data in BUNDLED: return data
+    if data in bundled: return data
     path = as_path(data)
     if not data.isprintable() or not path.exists():
-        raise InputError(f"`data` is {shown(data)}: there is no such file or folder, and no bundled set has that name.{nearest(data, BUNDLED)}")
+        raise InputError(f"`data` is {shown(data)}: there is no such file or folder, and no bundled set has that name.{nearest(data, bundled)}")
     if not path.is_dir(): _check_file(path)
     return data
 
@@ -233,8 +236,42 @@ def misalignment_together(
              "Prices are given, but `point_value` is 0. Say what one point earns in a period.": not p.point_value and any((p.check_cost, p.relabel_cost, p.pair_cost, p.fixed_cost, p.omit_cost, p.risk_value))}
     return [text for text, yes in wrong.items() if yes]
 
+# %% ../../nbs/poc/00_parameters.ipynb #6306cc61
+class EntityParameters(Parameters):
+    "Which record here is which record there, with few confirmed links, and which links may be used unseen?"
+    bundled: ClassVar[tuple] = ("emoji_graphs",)
+    data: str = option("emoji_graphs", "bundled pair (emoji_graphs), or path of a folder with the graphs `a` and `b` (entities.tsv, triples.tsv, attributes.tsv, images.npz) and seeds.tsv, perhaps truth.tsv; or of a folder in the DBP15K layout")
+    seed_share: float = option(0.2, "share of the known links that is given as confirmed, for a pair whose links are all known", "share", ge=.001, le=.9)
+    text: Literal[tuple(LEVELS)] = option("weak", "emoji only: which words may be seen")
+    dangling: float = option(0.14, "emoji only: share of the records of each side without partner", "share", ge=0, le=.9)
+    images_missing: float = option(0.0, "emoji only: share of the pictures to take away", "share", ge=0, le=1)
+    rows: int = option(0, "emoji only: how many emoji to begin with; 0 uses all", "records", ge=0, le=1636)
+    without: Columns = option([], "modalities to leave out: name, text, image, relation, structure, attribute, or a feature")
+    rounds: int = option(2, "rounds in which confident links help to find further ones", "rounds", ge=0, le=10)
+    target_precision: float = option(0.95, "share of the accepted links that must be right", "share", ge=.5, le=.999)
+    examples: int = option(12, "links of the review list to print", "links", ge=1, le=200)
+    link_value: float = option(0.0, "money that one right link earns; 0 when not known", "money", ge=0, le=1e12)
+    wrong_cost: float = option(0.0, "money that one wrong link costs", "money", ge=0, le=1e12)
+    review_cost: float = option(0.0, "money for a person to look at one link", "money", ge=0, le=1e12)
+    currency: Name = option("EUR", "how to call the money")
+    language: Literal["en", "ja"] = option("en", "language of the report")
+    seed: int = option(0, "seed of everything random", ge=0, le=2**32 - 1)
+
+    def together(self): return entities_together(self)
+
+def entities_together(
+    p, # EntityParameters
+)->list: # problems
+    "What does not fit together in an entities report."
+    emoji = p.data in p.bundled; other = [k for k in ("text", "dangling", "images_missing", "rows") if getattr(p, k) != type(p).model_fields[k].default]
+    wrong = {f"`{(*other, '')[0]}` makes the emoji harder or easier, but `data` is a folder. Leave it out.": other and not emoji, f"`rows` is {p.rows}, but at least 20 emoji are needed.": emoji and 0 < p.rows < 20,
+             "`data` is a file, but a folder with two graphs was expected.": not emoji and not as_path(p.data).is_dir(),
+             "`link_value` is given, but `review_cost` is 0. Say what looking at one link costs, or leave the prices out.": p.link_value and not p.review_cost,
+             "Prices are given, but `link_value` is 0. Say what one right link earns.": not p.link_value and (p.wrong_cost or p.review_cost)}
+    return [text for text, yes in wrong.items() if yes]
+
 # %% ../../nbs/poc/00_parameters.ipynb #1ff6d1da
-SCHEMAS = {"interactions": InteractionParameters, "alignment": AlignmentParameters, "misalignment": MisalignmentParameters}  # template -> schema
+SCHEMAS = {"interactions": InteractionParameters, "alignment": AlignmentParameters, "misalignment": MisalignmentParameters, "entities": EntityParameters}  # template -> schema
 
 def allowed(
     field:dict, # one property of a JSON schema
@@ -292,7 +329,7 @@ def check_parameters(
         for error in e.errors(): first.setdefault(error["loc"][0], error)
         wrong = [problem(template, error) for error in first.values()]
     if "data" not in first:
-        try: find_data(str(given.get("data", schema.model_fields["data"].default)))
+        try: find_data(str(given.get("data", schema.model_fields["data"].default)), schema.bundled)
         except InputError as e: wrong.append(str(e))
     wrong = wrong or model.together()
     if wrong: raise ParameterError(wrong)
