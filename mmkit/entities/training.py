@@ -241,7 +241,8 @@ def _step(self)->float: # mean loss of the epoch
         loss = self.loss(at, u, v, rows); again = self.paper and i == len(parts)-1; loss.backward(retain_graph=again); total += loss.item()
         if again: loss.backward()
     model.tie(links)
-    torch.autograd.backward([made[k] for k in made], [leaves[k].grad for k in made]); self.optimiser.step()
+    felt = [k for k in made if leaves[k].grad is not None and made[k].requires_grad]
+    torch.autograd.backward([made[k] for k in felt], [leaves[k].grad for k in felt]); self.optimiser.step()
     return total/len(parts)
 Training.step = _step
 
