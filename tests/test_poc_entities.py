@@ -78,7 +78,7 @@ def test_the_page_fits(report, browser, width):
 def test_too_few_links_are_refused_in_words_and_the_page_says_how_many_to_buy(tmp_path):
     folder = write_folder(tmp_path/"few", n=60, seeds=25); answer = run_report("entities", dict(data=folder, target_precision=.99, rounds=0), "en", tmp_path); assert answer.exit_code == 0, answer.output
     out = Path(answer.stdout.strip()).parent; r = json.loads((out/"results.json").read_text()); text = words((out/"report.html").read_text())
-    assert not r["certified"] and r["accepted"] == [] and r["refusal"] and "No link can be used unseen" in text and "about 75 further links" in text and "at least 100 that look like" in text
+    assert not r["certified"] and r["accepted"] == [] and r["refusal"] and "No link can be used unseen" in text and "about 75 further links" in text and "at least 100 confirmed links that look like" in text
 
 def test_a_folder_of_ones_own(tmp_path):
     folder = write_folder(tmp_path/"w", 30, 12); task = lambda: page.entity_task(check_parameters("entities", dict(data=str(folder)))); t = task(); assert (len(t.graph_a), len(t.seeds), len(t.truth), len(t)) == (40, 12, 18, 80) and not set(t.truth.a) & set(t.seeds.a) and "w/a × w/b" == t.source

@@ -62,7 +62,7 @@ register({
     "phrase_alone": ("About {value} [{low}, {high}] of the records have no partner at all; nobody should search for them.", "記録の約{value}[{low}, {high}]には相手がいません。探す必要はありません。"),
     "phrase_lack": ("Consider buying next, for the records without it: {modality}. Of the records with it {with_it} were accepted, of those without {without}; {n} records lack it. Try a few first: the two groups may differ in other ways.",
                     "次に入手を検討するもの：{modality}（欠けている記録に対して）。ある記録では{with_it}、ない記録では{without}が採用されました。欠けている記録は{n}件です。二つの群にはほかの違いもありうるため、まず少数で試してください。"),
-    "phrase_seeds": ("The cheapest evidence is confirmed links: at least {n} that look like the accepted ones, without any error among them, can certify {target}.", "最も安い証拠は、確認済みのリンクです。{target}を保証するには、採用するものに似た確認済みリンクが最低{n}件、誤りなしで必要です。"),
+    "phrase_seeds": ("The cheapest evidence is confirmed links: {target} takes at least {n} confirmed links that look like the ones to be accepted, all of them right; with wrong ones among them it takes many more.", "最も安い証拠は、確認済みのリンクです。{target}の保証には、採用しようとするリンクに似た確認済みリンクが、最低でも{n}件すべて正しいことが必要です。誤りがあれば、さらに多く必要になります。"),
     "phrase_review": ("A person who looks at {n} links earns about {net} after the cost of looking.", "人が{n}件のリンクを見ると、確認の費用を引いて約{net}の価値があります。"),
     "entities_method_1": ("Task: {words}.", "課題：{words}。"),
     "entities_method_2": ("Every modality compares the records in its own way; how much each counts is learned from confirmed links. In {rounds} further rounds, believed links helped to find others; a round that does not improve on held-out links ends the search. Left out: {without}.",
