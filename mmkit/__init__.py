@@ -6,7 +6,7 @@
 __all__ = ['HOMES', 'lazy_names', 'load', 'read', 'MultimodalRecords', 'quantify_interactions', 'decompose', 'synergy_bounds',
            'predict_accuracy', 'recommend_fusion', 'plan_collection', 'similarity', 'similarity_grid',
            'measure_alignment', 'measure_axes', 'recommend_alignment', 'identify', 'diagnose_misalignment',
-           'decide_misalignment', 'Estimate', 'Verdict']
+           'decide_misalignment', 'MultimodalGraph', 'align_entities', 'Ledger', 'Estimate', 'Verdict']
 
 # %% ../nbs/mmkit.ipynb #86edc1a2
 import importlib, sys
@@ -16,17 +16,19 @@ __version__ = "0.1.0"
 
 # %% ../nbs/mmkit.ipynb #7bfb1883
 HOMES = {
-    "load": "mmkit.data.bundled", "read": "mmkit.data.sources", "MultimodalRecords": "mmkit.data.records",
+    "read": "mmkit.data.sources", "MultimodalRecords": "mmkit.data.records",
     "quantify_interactions": "mmkit.interactions.estimate", "decompose": "mmkit.interactions.pid", "synergy_bounds": "mmkit.interactions.bounds",
     "predict_accuracy": "mmkit.interactions.accuracy", "recommend_fusion": "mmkit.interactions.fusion", "plan_collection": "mmkit.interactions.collect",
     "similarity": "mmkit.alignment.similarity", "similarity_grid": "mmkit.alignment.similarity", "measure_alignment": "mmkit.alignment.calibrate", "measure_axes": "mmkit.alignment.axes",
     "recommend_alignment": "mmkit.alignment.explicit",
     "identify": "mmkit.misalignment.identify", "diagnose_misalignment": "mmkit.misalignment.detect", "decide_misalignment": "mmkit.misalignment.decide",
+    "MultimodalGraph": "mmkit.entities.graphs", "align_entities": "mmkit.entities.align", "Ledger": "mmkit.ledger",
     "Estimate": "mmkit.results", "Verdict": "mmkit.results",
 }
-_all_ = ["load", "read", "MultimodalRecords", "quantify_interactions", "decompose", "synergy_bounds", "predict_accuracy", "recommend_fusion", "plan_collection",
+_all_ = ["read", "MultimodalRecords", "quantify_interactions", "decompose", "synergy_bounds", "predict_accuracy", "recommend_fusion", "plan_collection",
          "similarity", "similarity_grid", "measure_alignment", "measure_axes", "recommend_alignment",
-         "identify", "diagnose_misalignment", "decide_misalignment", "Estimate", "Verdict"]
+         "identify", "diagnose_misalignment", "decide_misalignment",
+         "MultimodalGraph", "align_entities", "Ledger", "Estimate", "Verdict"]
 
 # %% ../nbs/mmkit.ipynb #7c530c69
 def lazy_names(
@@ -45,3 +47,18 @@ def lazy_names(
 
 # %% ../nbs/mmkit.ipynb #c4184296
 __getattr__, __dir__ = lazy_names("mmkit", HOMES)
+
+# %% ../nbs/mmkit.ipynb #bdab5b7a
+def load(
+    name:str="emoji", # "emoji", "emoji_people", "digits" (records) or "emoji_graphs" (a pair of graphs)
+    **options, # for that set, such as `language`, or `text` and `dangling` for the graphs
+):
+    "A bundled data set by its name: `MultimodalRecords`, or a `GraphPair` with known links. Raises `InputError` for an unknown name or option."
+    import inspect
+    from mmkit.checks import check_choice
+    from mmkit.data import bundled
+    sets = {**bundled.BUNDLED, "emoji_graphs": None}
+    if check_choice(name, sets, "name") != "emoji_graphs": return bundled.load(name, **options)
+    from mmkit.entities.graphs import emoji_graphs
+    for key in options: check_choice(key, inspect.signature(emoji_graphs).parameters, "option of emoji_graphs")
+    return emoji_graphs(**options)
