@@ -10,6 +10,10 @@ from .. import lazy_names
 
 # %% ../../nbs/entities/08_door.ipynb #aba9181d
 HOMES = {name: f"mmkit.entities.{module}" for module, names in {
-    "graphs": ("MultimodalGraph", "GraphPair", "GraphQuality", "read_links", "read_dbp15k", "emoji_graphs")}.items() for name in names}
+    "graphs": ("MultimodalGraph", "GraphPair", "GraphQuality", "read_links", "read_dbp15k", "emoji_graphs"),
+    "ranking": ("top_candidates", "csls", "mean_ranks", "RankScores", "score_ranks", "score_links", "assign", "score_assignment", "match_posterior"),
+    "views": ("Space", "View", "make_spaces", "make_views"), "fusion": ("standardise", "fuse", "fit_weights"),
+    "model": ("ModelSettings",), "training": ("PersistencePolicy", "TrainedEmbedding", "train_embedding"),
+    "pseudo_labels": ("estimate_dangling", "fit_calibration", "risk_curve", "choose_threshold"), "align": ("align_entities", "EntityAlignmentResult")}.items() for name in names}
 __getattr__, __dir__ = lazy_names("mmkit.entities", HOMES)
 __all__ = list(HOMES)
