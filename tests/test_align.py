@@ -76,3 +76,7 @@ def test_what_a_rule_no_longer_accepts_is_revoked(tmp_path):
     align_entities(pair.graph_a, pair.graph_b, known, target_precision=.8, ledger=ledger, **QUICK); before = len(ledger.current("approve"))
     with warnings.catch_warnings(): warnings.simplefilter("ignore"); strict = align_entities(pair.graph_a, pair.graph_b, known, target_precision=.999, ledger=ledger, **QUICK)
     assert strict.refusal and before and not ledger.current("approve") and sum(e.decision == "revoke" for e in ledger) == before
+
+def test_fewer_records_than_candidates():
+    pair = emoji_graphs(rows=70, seed=3); known, others = pair.seeds(25/70, seed=3)
+    r = align_entities(pair.graph_a, pair.graph_b, known, folds=2, rounds=0); assert r.positions.shape == (45, 10) and r.score(others).hits_1.value > .2

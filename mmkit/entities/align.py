@@ -115,9 +115,10 @@ def _held_scores(run, table, weights)->tuple: # (scores (q, c), target (q,)), sc
     return (s[k[found]], hit[found].argmax(1)), s[h]
 
 def _joined_worth(runs, tables, weights, share)->tuple:
-    parts = [_held_scores(r, t, weights) for r, t in zip(runs, tables) if len(r.kept)]; width = min(p[0][0].shape[1] for p in parts)
-    kept = np.concatenate([np.where(np.arange(p[0][0].shape[1]) < width, p[0][0], -np.inf)[:, :p[0][0].shape[1]] for p in parts]), np.concatenate([p[0][1] for p in parts])
-    return fit_worth(kept, np.concatenate([p[1] for p in parts]), share)
+    "The worth of nobody from the held-out records of all folds; a fold with fewer candidates is filled up with impossible ones."
+    parts = [_held_scores(r, t, weights) for r, t in zip(runs, tables) if len(r.kept)]; width = max(p[1].shape[1] for p in parts)
+    pad = lambda s: np.pad(s, ((0, 0), (0, width-s.shape[1])), constant_values=-np.inf)
+    return fit_worth((np.concatenate([pad(p[0][0]) for p in parts]), np.concatenate([p[0][1] for p in parts])), np.concatenate([pad(p[1]) for p in parts]), share)
 
 def _held_signs(runs, states, tables)->tuple: # signs of kept, right?, signs of hidden
     kept, right, hidden = [], [], []
