@@ -69,6 +69,8 @@ def test_people_are_not_overruled(tmp_path):
     ledger.record(no, "reject", who="Sato", rule="looked", actor="person")
     align_entities(pair.graph_a, pair.graph_b, known, target_precision=.8, ledger=ledger, **QUICK)
     assert ledger.current()[no].decision == "reject" and len(ledger.current("approve")) == len(sure)-1 and ledger.verify()
+    again = (sure.a[1], sure.b[1]); ledger.record(again, "revoke", who="Sato", rule="looked", actor="person", reason="unsure")
+    align_entities(pair.graph_a, pair.graph_b, known, target_precision=.8, ledger=ledger, **{**QUICK, "candidates": 21}); assert again not in ledger.current()
     after = answer().retrain_with(ledger); assert no not in set(zip(after.to_frame().a, after.to_frame().b))
 
 def test_what_a_rule_no_longer_accepts_is_revoked(tmp_path):

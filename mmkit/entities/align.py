@@ -143,7 +143,7 @@ def _open_checkpoint(folder, key)->Path|None:
         try: found = json.loads(note.read_text())["key"]
         except (ValueError, KeyError, TypeError): found = None
         if found != key: raise InputError(f"The checkpoint folder `{folder.name}` belongs to other graphs, seeds or settings. Choose another folder, or delete it.")
-    elif any(folder.iterdir()): raise InputError(f"The folder `{folder.name}` for `checkpoint` is not empty and was not made by this function. Choose an empty one.")
+    elif any(not f.name.startswith(".part.") for f in folder.iterdir()): raise InputError(f"The folder `{folder.name}` for `checkpoint` is not empty and was not made by this function. Choose an empty one.")
     else: write_text(note, json.dumps({"key": key}))
     return folder
 
@@ -414,8 +414,8 @@ RULE = "mutual best, confidence from held-out links at least {threshold:.3f}: pr
 
 def _record(ledger, key, turn, graphs, table, judged, contributions, names):
     "Write what this round decided: new links, and revocations of machine-made links that no longer stand. Does nothing when the round is in the ledger already."
-    mine = {s: e for s, e in ledger.current().items() if e.actor == "machine" and e.who == "mmkit.align_entities"}; people = set(ledger.current(actor="person"))
-    if any(e.model == key and e.evidence.get("round", -1) >= turn for e in _rows_of(ledger)): return
+    mine = {s: e for s, e in ledger.current().items() if e.actor == "machine" and e.who == "mmkit.align_entities"}; people = {s for s, e in {e.subject: e for e in ledger}.items() if e.actor == "person"} # the last word was a person's, a revocation included
+    if any(e.who == "mmkit.align_entities" and e.model == key and e.evidence.get("round", -1) >= turn for e in ledger): return
     t = judged["threshold"]; rows = np.flatnonzero(judged["accepted"]); now = {(graphs[0].ids[table.rows[i]], graphs[1].ids[judged["best"][i]]): i for i in rows}
     rule = RULE.format(threshold=t.value, target=t.target, expected=t.precision.value, low=t.precision.low, high=t.precision.high) if not t.refusal else t.refusal
     out = [dict(subject=s, decision="revoke", who="mmkit.align_entities", rule=rule, model=key, reason=f"round {turn}: no longer accepted by the rule", evidence={"round": turn}) for s in mine if s not in now]
@@ -423,8 +423,6 @@ def _record(ledger, key, turn, graphs, table, judged, contributions, names):
         if s in mine or s in people: continue
         out.append(dict(subject=s, decision="approve", who="mmkit.align_entities", rule=rule, model=key, evidence={"round": turn, "confidence": round(float(judged["confidence"][i]), 6), **{n: round(float(c), 4) for n, c in zip(names, contributions[i])}}))
     ledger.record_many(out)
-
-def _rows_of(ledger): return [e for e in ledger._entries() if e.who == "mmkit.align_entities"]
 
 # %% ../../nbs/entities/07_align.ipynb #9217fa20
 def _contributions(played)->np.ndarray: # (n, c, g) log odds
