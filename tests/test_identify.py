@@ -72,7 +72,7 @@ def easy(): return identify((1, 2, 3), perturbed=(3,), n_factors=4, mixing="line
 def test_linear_world(easy):
     assert easy.knee == 2 and easy.sure and easy.words == ("kept", "kept", "excluded", "excluded")
     f = easy.to_frame(); assert list(f.columns) == ["factor", "verdict", "r2", "low", "high", "reference"] and f.factor.tolist() == [1, 2, 3, 4] and (f.low <= f.r2).all() and (f.r2 <= f.high).all()
-    assert [c["step"] for c in easy.curve] == sorted(c["step"] for c in easy.curve) and len(easy.curve) >= 5 and easy.curve[-1]["r2"][0] > easy.curve[0]["r2"][0]-.05
+    assert [c["step"] for c in easy.curve] == sorted(c["step"] for c in easy.curve) and len(easy.curve) >= 3 and easy.curve[-1]["r2"][0] > easy.curve[0]["r2"][0]-.05
 
 def test_face(easy):
     again = I.IdentifyResult.from_json(easy.to_json()); assert again.to_json() == easy.to_json() and again.words == easy.words
