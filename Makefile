@@ -18,10 +18,10 @@ poc: setup ## run the main report on the bundled data (LANGUAGE=en|ja, OUT=folde
 	@$(BIN)/mmkit poc run interactions -p data=emoji --language $(LANGUAGE) --out $(OUT)
 
 test: setup ## pass every test (TESTS=tests/test_x.py for one file)
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(TESTS)
 
 quick: setup ## the tests that run no notebook and build no wheel
-	@$(BIN)/python -m pytest -m "not slow" $(TESTS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(TESTS)
 
 export: setup ## write mmkit/ from the notebooks
 	@$(BIN)/nbdev_export

@@ -3,6 +3,8 @@ import json, os, shutil, subprocess, sys
 from pathlib import Path
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes run side by side, one to a core; sums round alike everywhere
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(p for p in (ROOT/"nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 

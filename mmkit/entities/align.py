@@ -18,7 +18,7 @@ from .pseudo_labels import (Calibration, Threshold, beliefs_at, choose_threshold
 from .ranking import assign, csls, match_posterior, score_assignment, score_links, score_ranks, top_candidates
 from .views import View, around, make_spaces, make_views
 from ..language import register, say
-from ..results import COLOURS, Estimate, Result, fonts, judge, new_axes, provenance
+from ..results import COLOURS, Estimate, Result, fonts, judge, new_axes, provenance, wilson_interval
 
 # %% ../../nbs/entities/07_align.ipynb #6e124958
 @dataclass(frozen=True, eq=False)
@@ -310,8 +310,7 @@ def _score_accepted(self, truth)->dict: # "precision" (Estimate), "coverage" of 
 def _share(k, n, chance=0.)->Estimate:
     "A share with its 95 % interval (Wilson)."
     if not n: return Estimate(value=math.nan, low=0., high=1., chance=chance, n=0, higher_is="better")
-    p, z = k/n, 1.96; mid, half = (p+z*z/(2*n))/(1+z*z/n), z*math.sqrt(p*(1-p)/n+z*z/(4*n*n))/(1+z*z/n)
-    return Estimate(value=p, low=min(mid-half, p), high=max(mid+half, p), chance=chance, n=n, higher_is="better")
+    return Estimate(k/n, *wilson_interval(k, n), chance, n, "better")
 EntityAlignmentResult.score, EntityAlignmentResult.score_accepted = _score, _score_accepted
 
 # %% ../../nbs/entities/07_align.ipynb #94460a9d

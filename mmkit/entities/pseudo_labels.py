@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIGNS', 'fit_worth', 'beliefs_at', 'signs_of', 'estimate_dangling', 'Calibration', 'fit_calibration', 'risk_curve',
-           'Threshold', 'choose_threshold']
+           'Threshold', 'slack', 'choose_threshold']
 
 # %% ../../nbs/entities/06_pseudo_labels.ipynb #c2a4ab2e
 import math
@@ -156,6 +156,13 @@ def _reachable(low, tolerance): return math.floor(100*max(min(low+tolerance, (lo
 
 def _refused(target, words): return Threshold(target, 2., None, 0., words)
 
+def slack(
+    target:float, # precision to promise
+    tolerance:float=.05, # how far the interval may reach below it
+)->float:
+    "How far the interval may reach below the target: never so far that it allows more than three times the promised error rate."
+    return min(tolerance, 2*(1-target))
+
 def choose_threshold(
     curve:dict, # of `risk_curve`
     target:float, # precision to promise, 0..1
@@ -171,7 +178,7 @@ def choose_threshold(
         return _refused(target, f"A precision of {target:.0%} cannot be reached here: the {least} surest links are expected to be right in {top:.2%} of cases. Ask for less, confirm more links, or add a modality.")
     at = reached[-1]; like = int(((calibration.confidence(calibration.cases) >= curve["threshold"][at]) & (calibration.cases[:, 2] > 0)).sum())
     low = min(float(curve["low"][at]), 1-3/max(like, 3))
-    if low < target-min(tolerance, 2*(1-target)):
+    if low < target-slack(target, tolerance):
         return _refused(target, f"A precision of {target:.0%} cannot be certified: only {like} of {len(calibration.cases)} held-out cases look like the accepted links, and the interval reaches down to {low:.1%}. Confirm more links, or ask for {_reachable(low, tolerance):.0%}.")
     e = Estimate(value=float(curve["precision"][at]), low=min(low, float(curve["precision"][at])), high=float(curve["high"][at]), chance=None, n=int(at+1), higher_is="better")
     return Threshold(target, float(curve["threshold"][at]), e, float(curve["share"][at]), "")

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLOCK', 'PAPER_POLICY', 'SAVE_SECONDS', 'check_seeds', 'nearest_two', 'mutual_pairs', 'PersistencePolicy',
-           'PseudoLinks', 'replay', 'wilson', 'pseudo_precision', 'half_life', 'Training', 'TrainedEmbedding',
-           'train_embedding']
+           'PseudoLinks', 'replay', 'pseudo_precision', 'half_life', 'Training', 'TrainedEmbedding', 'train_embedding']
 
 # %% ../../nbs/entities/04_training.ipynb #495486bf
 import hashlib, json, math, os, tempfile, time, zipfile
@@ -15,7 +14,7 @@ import numpy as np
 from ..checks import InputError, check_choice, check_number, require, warn_weak
 from .model import Model, ModelSettings, contrastive, critic_scores, information_bound, model_inputs, teach
 from .ranking import mean_ranks
-from ..results import Estimate
+from ..results import Estimate, wilson_interval
 
 # %% ../../nbs/entities/04_training.ipynb #9a510fac
 def check_seeds(
@@ -137,12 +136,6 @@ def replay(
     return np.array(sorted(standing.items()), dtype=np.int64).reshape(-1, 2)
 
 # %% ../../nbs/entities/04_training.ipynb #3610afed
-def wilson(right:int, n:int)->tuple: # (low, high)
-    "95 % interval of a share."
-    if not n: return 0., 1.
-    p, z = right/n, 1.959964; c, h = (p+z*z/2/n)/(1+z*z/n), z*math.sqrt(p*(1-p)/n+z*z/4/n/n)/(1+z*z/n)
-    return max(c-h, 0.), min(c+h, 1.)
-
 def pseudo_precision(
     links, # (m, 2) machine-made links
     held, # (k, 2) confirmed links that took no part in training
@@ -151,7 +144,7 @@ def pseudo_precision(
     "Share of right ones among the machine-made links that touch a held-out confirmed link."
     partner, back = dict(held.tolist()), dict(held[:, ::-1].tolist()); judged = [(a, b) for a, b in links.tolist() if a in partner or b in back]
     right = sum(partner.get(a) == b for a, b in judged); n = len(judged)
-    return Estimate(right/n if n else math.nan, *wilson(right, n), chance, n, "better", note="held-out seeds always have a partner, so with dangling entities this is too kind")
+    return Estimate(right/n if n else math.nan, *wilson_interval(right, n), chance, n, "better", note="held-out seeds always have a partner, so with dangling entities this is too kind")
 
 # %% ../../nbs/entities/04_training.ipynb #ab3f4da9
 def half_life(
