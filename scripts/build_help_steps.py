@@ -39,7 +39,7 @@ def pages(path, language):
 
 class Lists(html.parser.HTMLParser):
     "The ordered lists of a page: `found` is a list of lists of texts."
-    GAPS, SILENT = {"p", "br", "div", "td", "tr"}, {"script", "style"}
+    GAPS, SILENT = {"p", "br", "div", "td", "tr", "li", "ul"}, {"script", "style"}
     def __init__(self): super().__init__(convert_charrefs=True); self.open, self.found, self.spans, self.silent = [], [], [], 0
     def handle_starttag(self, tag, attributes):
         a = dict(attributes)
