@@ -48,6 +48,8 @@ def _distinct(
 )->tuple: # (u, d) rows that differ, (n,) which of them each row is
     "Every vector once. Without repetition the array itself comes back."
     z = z+np.float32(0) # −0 becomes 0, so equal numbers are equal bytes
+    few = np.ascontiguousarray(z[:, ::max(1, z.shape[1]//32)]) # who differs in these columns differs
+    if len({row.tobytes() for row in few}) == len(z): return z, slice(None)
     seen = {}; which = np.array([seen.setdefault(hashlib.blake2b(row, digest_size=16).digest(), len(seen)) for row in z], dtype=np.int64)
     if len(seen) == len(z): return z, slice(None)
     return z[np.unique(which, return_index=True)[1]], which
