@@ -2,7 +2,7 @@
 import functools, warnings
 import numpy as np, pytest
 from mmkit.checks import InputError
-from mmkit.entities.align import align_entities, plan_runs
+from mmkit.entities.align import align_entities, compare_methods, plan_runs, trained_views
 from mmkit.entities.graphs import MultimodalGraph, emoji_graphs
 from mmkit.entities.views import make_spaces, make_views
 from mmkit.ledger import Ledger
@@ -82,3 +82,30 @@ def test_what_a_rule_no_longer_accepts_is_revoked(tmp_path):
 def test_fewer_records_than_candidates():
     pair = emoji_graphs(rows=70, seed=3); known, others = pair.seeds(25/70, seed=3)
     r = align_entities(pair.graph_a, pair.graph_b, known, folds=2, rounds=0); assert r.positions.shape == (45, 10) and r.score(others).hits_1.value > .2
+
+@pytest.fixture
+def short(monkeypatch):
+    import mmkit.entities.model as m
+    monkeypatch.setattr(m, "ModelSettings", functools.partial(m.ModelSettings, epochs=4, switch=2, view_width=20, structure_width=16, feature_width=50))
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_embedding_stands_in_for_the_views_or_beside_them(short, tmp_path):
+    pair, known, others = task(); names = {}
+    for method in ("embedding", "both"):
+        r = align_entities(pair.graph_a, pair.graph_b, known, method=method, checkpoint=tmp_path/method, **QUICK); names[method] = set(r.modalities)
+        assert r.provenance.parameters["method"] == method and r.score(others).hits_1.value > 20*r.score(others).hits_1.chance and len(list((tmp_path/method).glob("embedding_*.npz"))) == 3  # twins share one
+        assert align_entities(pair.graph_a, pair.graph_b, known, method=method, checkpoint=tmp_path/method, **QUICK).to_frame().equals(r.to_frame())
+    assert "embedding" in names["embedding"] <= names["both"] and set(answer().modalities) < names["both"]
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_embedding_leaves_out_what_it_is_told(short):
+    pair, known, _ = task(); graphs = pair.graph_a, pair.graph_b; at = np.stack([[pair.graph_a.at[a] for a in known.a], [pair.graph_b.at[b] for b in known.b]], 1)
+    assert {v.modality for v in trained_views(graphs, at, ("image", "structure"))} == {"embedding", "name", "text", "relation"}
+    with pytest.raises(InputError, match="share nothing an embedding could learn"): trained_views(graphs, at, ("image", "structure", "name", "text", "relation"))
+
+@pytest.mark.filterwarnings("ignore")
+def test_methods_are_compared_on_the_same_links(short):
+    pair, known, _ = task(); c = compare_methods(pair.graph_a, pair.graph_b, known, ("views", "embedding"), seed=3, **QUICK); g = c.quantities["gain embedding"]
+    assert c.worth == "views" and g.value == pytest.approx(c.quantities["embedding"].value-c.quantities["views"].value) and set(c.seconds) == set(c.coverage) == set(c.results) == {"views", "embedding"}
+    back = type(c).from_json(c.to_json()); assert back.to_frame().equals(c.to_frame()) and "閉形式" in c.summary("ja") and len(c.verdicts()) == 1
+    with pytest.raises(InputError, match="came from a file"): back.results
