@@ -368,6 +368,7 @@ class _Loop:
 
     def views(self, run, anchors, beliefs):
         "Standardised views of a run; those that need no anchors are made once."
+        if not self.spaces: return self.embedding(run)
         fixed = [replace(s, kinds=tuple(k for k in s.kinds if k == "same")) for s in self.spaces]; moving = [replace(s, kinds=tuple(k for k in s.kinds if k != "same")) for s in self.spaces]
         if not self.same: self.same = {"views": [standardise(v) for v in make_views(fixed, anchors[:0])]}
         return self.same["views"]+[standardise(v) for v in make_views(moving, anchors, beliefs, near=self.near, width=self.settings.width)]+self.embedding(run)
