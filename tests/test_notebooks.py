@@ -1,4 +1,4 @@
-"Every notebook runs from top to bottom: the examples of the documentation are tests."
+"Every notebook runs from top to bottom: the examples of the documentation are tests. Cells marked `slow` repeat others on more data and run only by hand."
 import nbformat, pytest
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
