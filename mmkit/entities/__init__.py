@@ -14,6 +14,6 @@ HOMES = {name: f"mmkit.entities.{module}" for module, names in {
     "ranking": ("top_candidates", "csls", "mean_ranks", "RankScores", "score_ranks", "score_links", "assign", "score_assignment", "match_posterior"),
     "views": ("Space", "View", "make_spaces", "make_views"), "fusion": ("standardise", "fuse", "fit_weights"),
     "model": ("ModelSettings",), "training": ("PersistencePolicy", "TrainedEmbedding", "train_embedding"),
-    "pseudo_labels": ("estimate_dangling", "fit_calibration", "risk_curve", "choose_threshold"), "align": ("align_entities", "EntityAlignmentResult")}.items() for name in names}
+    "pseudo_labels": ("estimate_dangling", "fit_calibration", "risk_curve", "choose_threshold"), "align": ("align_entities", "compare_methods", "EntityAlignmentResult", "MethodComparison")}.items() for name in names}
 __getattr__, __dir__ = lazy_names("mmkit.entities", HOMES)
 __all__ = list(HOMES)
