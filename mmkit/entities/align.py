@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST', 'METHODS', 'RULE', 'Run', 'plan_runs', 'Table', 'make_table', 'State', 'settle', 'EntityAlignmentResult',
-           'AlignSettings', 'trained_views', 'align_entities', 'MethodComparison', 'compare_methods']
+           'trained_views', 'AlignSettings', 'align_entities', 'MethodComparison', 'compare_methods']
 
 # %% ../../nbs/entities/07_align.ipynb #5286369b
 import hashlib, json, math, time
@@ -329,18 +329,6 @@ def _score_one_to_one(
 EntityAlignmentResult.score_one_to_one = _score_one_to_one
 
 # %% ../../nbs/entities/07_align.ipynb #17162821
-@dataclass(frozen=True)
-class AlignSettings:
-    "What a run depends on beside data and seeds."
-    target_precision:float = .95 # promise for accepted links
-    rounds:int = 2 # rounds with believed anchors after the first
-    folds:int = 3 # folds, each with a twin
-    candidates:int = 50 # per record inside; ten are shown
-    width:int = 1024 # widest profile
-    without:tuple = () # modalities to leave out
-    method:str = "views" # one of `METHODS`
-    seed:int = 0
-
 METHODS = ("views", "embedding", "both")
 
 def trained_views(
@@ -357,6 +345,19 @@ def trained_views(
     if not both: raise InputError("Without the modalities in `without`, the two graphs share nothing an embedding could learn from. Leave fewer out.")
     t = train_embedding(*graphs, known, ModelSettings(modalities=tuple(both), held_out=0.), checkpoint=checkpoint, seed=seed)
     return [View("joint, trained", "embedding", t.z_a, t.z_b), *(View(f"{k}, trained", k, *z) for k, z in t.by_modality.items())]
+
+# %% ../../nbs/entities/07_align.ipynb #d82fc0cb
+@dataclass(frozen=True)
+class AlignSettings:
+    "What a run depends on beside data and seeds."
+    target_precision:float = .95 # promise for accepted links
+    rounds:int = 2 # rounds with believed anchors after the first
+    folds:int = 3 # folds, each with a twin
+    candidates:int = 50 # per record inside; ten are shown
+    width:int = 1024 # widest profile
+    without:tuple = () # modalities to leave out
+    method:str = "views" # one of `METHODS`
+    seed:int = 0
 
 class _Loop:
     "The rounds of one call; what can be computed again is not stored."

@@ -54,7 +54,7 @@ register({
                    "右へ行くほど、確かなものから順に多くのリンクを採用します。線は正しいと見込まれる割合、帯は95 %区間、点は実際の採用範囲です。"),
     "find_evidence": ("What speaks for and against the link of {a} and {b}, by modality.", "{a}と{b}のリンクを支持する根拠と反する根拠（モダリティ別）。"),
     "modality_name": ("name", "名称"), "modality_text": ("text", "テキスト"), "modality_image": ("picture", "画像"), "modality_relation": ("relations", "関係"), "modality_attribute": ("attributes", "属性"),
-    "modality_structure": ("structure", "構造"),
+    "modality_structure": ("structure", "構造"), "modality_embedding": ("trained embedding", "学習した埋め込み"),
 })
 
 # %% ../../nbs/poc/06_entities.ipynb #0fdc2cac
@@ -70,8 +70,11 @@ register({
                           "モダリティごとに記録を比較し、それぞれの重みは確認済みのリンクから学習しました。確信できるリンクを使ってさらに探す処理は{rounds}回までで、取り分けたリンクで改善しなければ打ち切ります。除いたモダリティ：{without}。"),
     "entities_method_3": ("Confidence is calibrated on confirmed links that were held out, each once with its partner and once with the partner taken away, weighted by the estimated share of records without partner. The surest links are accepted as long as {target} of them are expected to be right; when the 95 % interval reaches further below than {tolerance} points, nothing is accepted.",
                           "確信度は、取り分けた確認済みリンクで較正しました。各リンクを、相手がいる場合と相手を除いた場合の両方で使い、相手のいない記録の推定割合で重み付けしています。{target}が正しいと見込まれる範囲で、確かなものから採用します。95 %区間がそれより{tolerance}ポイントを超えて下回る場合は、何も採用しません。"),
-    "entities_method_4": ("After PCMEA (arXiv 2403.01203), with closed-form views in place of its trained encoder. Hits and MRR are measured on confirmed links that were held out; ties count with their mean rank.",
-                          "PCMEA（arXiv 2403.01203）に基づき、学習した符号化器の代わりに閉形式の比較を使いました。HitsとMRRは、取り分けた確認済みリンクで測りました。同点は平均順位で数えます。"),
+    "entities_way_views": ("No model is trained: all comparisons are in closed form.", "モデルは学習せず、比較はすべて閉形式です。"),
+    "entities_way_embedding": ("Records are compared by a joint embedding trained on the confirmed links, in a single round.", "確認済みリンクで学習した共同埋め込みにより、1回だけ比較します。"),
+    "entities_way_both": ("A joint embedding trained on the confirmed links stands beside the comparisons in closed form.", "閉形式の比較に加えて、確認済みリンクで学習した共同埋め込みも使います。"),
+    "entities_method_4": ("After PCMEA (arXiv 2403.01203), its trained encoder corrected and its fusion replaced by weights learned on held-out links. Hits and MRR are measured on confirmed links that were held out; ties count with their mean rank.",
+                          "PCMEA（arXiv 2403.01203）に基づきます（学習部分の誤りを直し、統合の重みは取り分けたリンクで学習しました）。HitsとMRRは、取り分けた確認済みリンクで測りました。同点は平均順位で数えます。"),
 })
 
 # %% ../../nbs/poc/06_entities.ipynb #aa3438b5
@@ -216,7 +219,7 @@ def phrases(
     return out
 
 def modality(name, language="en")->str: # a feature of the user keeps its own name
-    return say(f"modality_{name}", language) if name in ("name", "text", "image", "relation", "attribute", "structure") else name
+    return say(f"modality_{name}", language) if name in ("name", "text", "image", "relation", "attribute", "structure", "embedding") else name
 
 # %% ../../nbs/poc/06_entities.ipynb #d8c191e7
 def decision_table(report, result, pile):
@@ -273,7 +276,7 @@ def truth_table(report, rows):
 # %% ../../nbs/poc/06_entities.ipynb #ea734e65
 def methods(report, task)->list: # paragraphs
     "How it was done."
-    p = report.parameters; return [report.say("entities_method_1", words=task.words[report.language]), report.say("entities_method_2", rounds=p.rounds, without=", ".join(modality(m, report.language) for m in p.without) or report.say("entities_nothing")),
+    p = report.parameters; return [report.say("entities_method_1", words=task.words[report.language]), report.say("entities_method_2", rounds=0 if p.method == "embedding" else p.rounds, without=", ".join(modality(m, report.language) for m in p.without) or report.say("entities_nothing")), report.say(f"entities_way_{p.method}"),
         report.say("entities_method_3", target=_percent(p.target_precision), tolerance=f"{100*slack(p.target_precision):.3g}"), report.say("entities_method_4")]
 
 MOST = 20_000 # links in results.json

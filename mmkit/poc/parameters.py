@@ -247,6 +247,7 @@ class EntityParameters(Parameters):
     images_missing: float = option(0.0, "emoji only: share of the pictures to take away", "share", ge=0, le=1)
     rows: int = option(0, "emoji only: how many emoji to begin with; 0 uses all", "records", ge=0, le=1636)
     without: Columns = option([], "modalities to leave out: name, text, image, relation, structure, attribute, or a feature")
+    method: Literal["views", "embedding", "both"] = option("views", "how records are compared: in closed form (views), by an embedding trained on the confirmed links, or by both, which takes twice as long")
     rounds: int = option(2, "rounds in which confident links help to find further ones", "rounds", ge=0, le=10)
     target_precision: float = option(0.95, "share of the accepted links that must be right", "share", ge=.5, le=.999)
     examples: int = option(12, "links of the review list to print", "links", ge=1, le=200)
