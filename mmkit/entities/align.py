@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 import numpy as np
 from ..checks import InputError, check_choice, check_number, warn_weak
-from .fusion import features_of, fit_weights, fuse, held_out_table, standardise
+from .fusion import best_candidates, fit_weights, fuse, held_out_table, standardise
 from .graphs import read_links
 from .pseudo_labels import (Calibration, Threshold, beliefs_at, choose_threshold, estimate_dangling, fit_calibration, fit_worth, risk_curve, signs_of)
 from .ranking import assign, csls, match_posterior, score_assignment, score_links, score_ranks, top_candidates
@@ -64,10 +64,8 @@ def make_table(
 )->Table:
     "The candidates of a run. Only records that may still be linked compete."
     n = [len(z) for z in (views[0].z_a, views[0].z_b)]; rows, columns = _free(run, *n); z = fuse(views, weights)
-    positions = columns[top_candidates(z[0][rows], z[1][columns], min(candidates, len(columns)))[0]] if len(rows) and len(columns) else np.empty((len(rows), 0), np.int64)
-    seen = [View(v.name, v.modality, v.z_a, v.z_b[columns]) for v in views]; at = np.full(n[1], -1); at[columns] = np.arange(len(columns))
-    kept = np.stack([run.kept[:, 0], at[run.kept[:, 1]]], 1) if len(run.kept) else run.kept
-    return Table(rows, positions, features_of(views, rows, positions), held_out_table(seen, kept, weights, min(candidates, len(columns))) if len(kept) else [])
+    positions, features = best_candidates(views, weights, rows, columns, candidates, z) if len(rows) and len(columns) else (np.empty((len(rows), 0), np.int64), np.empty((len(rows), 0, len(views)), np.float32))
+    return Table(rows, positions, features, held_out_table(views, run.kept, weights, min(candidates, len(columns)), among=columns, fused=z) if len(run.kept) else [])
 
 # %% ../../nbs/entities/07_align.ipynb #53dad36b
 @dataclass(frozen=True, eq=False)
@@ -363,16 +361,20 @@ class _Loop:
     "The rounds of one call; what can be computed again is not stored."
     def __init__(self, graphs, seeds, rejected, settings, folder, progress):
         self.graphs, self.seeds, self.rejected, self.settings, self.folder, self.progress = graphs, seeds, rejected, settings, folder, progress
-        self.runs = plan_runs(seeds, settings.folds, settings.seed); self.same, self.trained = {}, {}
+        self.runs = plan_runs(seeds, settings.folds, settings.seed); self.same, self.trained, self.last = {}, {}, None
         self.spaces = make_spaces(*graphs, settings.without) if settings.method != "embedding" else []; self.near = around(self.spaces)
         self.states, self.earlier, self.weights, self.done = None, [[] for _ in self.runs], None, 0
 
     def views(self, run, anchors, beliefs):
-        "Standardised views of a run; those that need no anchors are made once."
+        "Standardised views of a run; those that need no anchors are made once, and twins of the first round share theirs."
         if not self.spaces: return self.embedding(run)
+        key = anchors.tobytes(), np.asarray(beliefs, float).tobytes()
         fixed = [replace(s, kinds=tuple(k for k in s.kinds if k == "same")) for s in self.spaces]; moving = [replace(s, kinds=tuple(k for k in s.kinds if k != "same")) for s in self.spaces]
         if not self.same: self.same = {"views": [standardise(v) for v in make_views(fixed, anchors[:0])]}
-        return self.same["views"]+[standardise(v) for v in make_views(moving, anchors, beliefs, near=self.near, width=self.settings.width)]+self.embedding(run)
+        if not (self.last and self.last[0] == key):
+            self.last = None # two sets of views at a time would double the memory
+            self.last = key, self.same["views"]+[standardise(v) for v in make_views(moving, anchors, beliefs, near=self.near, width=self.settings.width)]
+        return self.last[1]+self.embedding(run)
 
     def embedding(self, run):
         "Standardised views of the embedding trained for a run; twins know the same links and share it."
@@ -414,13 +416,14 @@ def _groups(modalities)->tuple: # names, list of column numbers
 def _play_round(loop, turn):
     "One round of all runs: tables, weights, worth of nobody, states, judgement."
     tables = [loop.table(turn, at) for at in range(len(loop.runs))]; weights = fit_weights([h for t in tables for h in t.held]); names, groups = _groups(loop.modalities)
+    fused = fuse(loop.main_views, weights); loop.main_views = loop.last = None # of the views only their sum is needed from here on
     n_b = len(loop.graphs[1]); share = loop.share if turn else .2
     for _ in range(2): # the worth of nobody and the share without partner depend on each other
         worth = _joined_worth(loop.runs, tables, weights, share)
         settled = [settle(r, t, weights, worth, groups, n_b, e, loop.rejected) for r, t, e in zip(loop.runs, tables, loop.earlier)]; states = [s for s, _, _ in settled]
         kept, right, hidden = _held_signs(loop.runs, states, tables); dangling = estimate_dangling(kept, hidden, states[-1].signs, n_boot=1, seed=loop.settings.seed); share = dangling.value
     return dict(tables=tables, weights=weights, worth=worth, states=states, scores=settled[-1][1], posterior=settled[-1][2], names=names, groups=groups, kept=kept, right=right, hidden=hidden, share=share,
-                fit=_held_fit(loop.runs, states, tables))
+                fit=_held_fit(loop.runs, states, tables), fused=fused)
 
 # %% ../../nbs/entities/07_align.ipynb #01bff3da
 def _judged(played, settings)->dict:
@@ -430,12 +433,15 @@ def _judged(played, settings)->dict:
     return dict(dangling=dangling, curve=curve, threshold=threshold, confidence=confidence, accepted=(confidence >= threshold.value) & (signs[:, 2] > 0) & (played["states"][-1].best >= 0))
 
 def _held_ranks(runs, tables)->np.ndarray: # (q, 2)
-    "Ranks of the held-out partners among the candidates, under weights learned in the other folds; a partner that is no candidate gets the place after them."
-    fold = [r.fold for r in runs]; out = []
-    for f in dict.fromkeys(n for n, t in zip(fold, tables) if len(t.held)):
-        weights = fit_weights([h for n, t in zip(fold, tables) if n != f for h in t.held])
-        out += [np.stack([_rank_in(x @ weights, target) for x, target in t.held], 1) for n, t in zip(fold, tables) if n == f and len(t.held)]
-    return np.concatenate(out)
+    "Ranks of the held-out partners among the candidates of b, under weights learned in the other folds; a partner that the search lost gets the place after them."
+    out = []
+    for f in dict.fromkeys(r.fold for r, t in zip(runs, tables) if len(t.held)):
+        weights = fit_weights([h for r, t in zip(runs, tables) if r.fold != f for h in t.held])
+        for r, t in zip(runs, tables):
+            if r.fold != f or not len(t.held): continue
+            at = np.searchsorted(t.rows, r.kept[:, 0]); s, hit = t.features[at] @ weights, t.positions[at] == r.kept[:, 1:2]; found = hit.any(1)
+            out.append(np.where(found, _rank_in(s, hit.argmax(1)), t.positions.shape[1]+1.))
+    return np.repeat(np.concatenate(out)[:, None], 2, axis=1) # one direction is measured; `score_ranks` wants both
 
 def _rank_in(s, target): mine = s[np.arange(len(s)), target][:, None]; return 1+(s > mine).sum(1)+((s == mine).sum(1)-1)/2
 
@@ -471,7 +477,7 @@ def _assembled(loop, played, judged, history, start, parameters, fingerprint, di
     if not th.refusal: quantities["accepted_precision"] = th.precision
     out = EntityAlignmentResult(provenance(start, s.seed, parameters, fingerprint), quantities, tuple(a.ids[t.rows].tolist()), tuple(b.ids.tolist()), positions, take(played["scores"]), confidences, judged["accepted"],
         np.take_along_axis(_contributions(played), order[..., None], 1).astype(float), played["names"], th, {k: v for k, v in judged["curve"].items() if k != "order"}, tuple(history), tuple((a.ids[i], b.ids[j]) for i, j in loop.seeds.tolist()), difficulty)
-    out.__dict__.update(_graphs=loop.graphs, _fused=fuse(loop.main_views, played["weights"]), _free=_free(loop.runs[-1], len(a), len(b)), _rejected=loop.rejected, _held_ranks=held)
+    out.__dict__.update(_graphs=loop.graphs, _fused=played["fused"], _free=_free(loop.runs[-1], len(a), len(b)), _rejected=loop.rejected, _held_ranks=held)
     return out
 
 # %% ../../nbs/entities/07_align.ipynb #40df30dd
@@ -510,10 +516,8 @@ def align_entities(
         new = _play_round(loop, turn); history.append(dict(round=turn, held_out_fit=new["fit"], held_out_hits_1=float(new["right"].mean()), dangling=new["share"], weights={k: float(new["weights"][g].sum()) for k, g in zip(new["names"], new["groups"])}, kept=True))
         if played is not None and new["fit"] < played["fit"]: history[-1]["kept"] = False; break
         played, judged = new, _judged(new, s); judged["best"] = new["states"][-1].best; history[-1].update(accepted=int(judged["accepted"].sum()))
-        loop.kept_views = loop.main_views
         if ledger is not None: _record(ledger, key, turn, loop.graphs, new["tables"][-1], judged, _best_contributions(new), new["names"])
         loop.earlier = [[*e, st.best] for e, st in zip(loop.earlier, new["states"])]; _first_round_weights_known(loop, new)
-    loop.main_views = loop.kept_views
     return _assembled(loop, played, judged, history, start, dict(vars(s)), fingerprint, difficulty or "")
 
 def _best_contributions(played)->np.ndarray: # (n, g)
