@@ -6,7 +6,8 @@
 __all__ = ['HOMES', 'lazy_names', 'load', 'read', 'MultimodalRecords', 'quantify_interactions', 'decompose', 'synergy_bounds',
            'predict_accuracy', 'recommend_fusion', 'plan_collection', 'similarity', 'similarity_grid',
            'measure_alignment', 'measure_axes', 'recommend_alignment', 'identify', 'diagnose_misalignment',
-           'decide_misalignment', 'MultimodalGraph', 'align_entities', 'Ledger', 'Estimate', 'Verdict']
+           'decide_misalignment', 'MultimodalGraph', 'align_entities', 'OrderedRecords', 'Ledger', 'Estimate',
+           'Verdict']
 
 # %% ../nbs/mmkit.ipynb #86edc1a2
 import importlib, sys
@@ -22,13 +23,13 @@ HOMES = {
     "similarity": "mmkit.alignment.similarity", "similarity_grid": "mmkit.alignment.similarity", "measure_alignment": "mmkit.alignment.calibrate", "measure_axes": "mmkit.alignment.axes",
     "recommend_alignment": "mmkit.alignment.explicit",
     "identify": "mmkit.misalignment.identify", "diagnose_misalignment": "mmkit.misalignment.detect", "decide_misalignment": "mmkit.misalignment.decide",
-    "MultimodalGraph": "mmkit.entities.graphs", "align_entities": "mmkit.entities.align", "Ledger": "mmkit.ledger",
+    "MultimodalGraph": "mmkit.entities.graphs", "align_entities": "mmkit.entities.align", "OrderedRecords": "mmkit.coherence.sequences", "Ledger": "mmkit.ledger",
     "Estimate": "mmkit.results", "Verdict": "mmkit.results",
 }
 _all_ = ["read", "MultimodalRecords", "quantify_interactions", "decompose", "synergy_bounds", "predict_accuracy", "recommend_fusion", "plan_collection",
          "similarity", "similarity_grid", "measure_alignment", "measure_axes", "recommend_alignment",
          "identify", "diagnose_misalignment", "decide_misalignment",
-         "MultimodalGraph", "align_entities", "Ledger", "Estimate", "Verdict"]
+         "MultimodalGraph", "align_entities", "OrderedRecords", "Ledger", "Estimate", "Verdict"]
 
 # %% ../nbs/mmkit.ipynb #7c530c69
 def lazy_names(
@@ -50,15 +51,15 @@ __getattr__, __dir__ = lazy_names("mmkit", HOMES)
 
 # %% ../nbs/mmkit.ipynb #bdab5b7a
 def load(
-    name:str="emoji", # "emoji", "emoji_people", "digits" (records) or "emoji_graphs" (a pair of graphs)
+    name:str="emoji", # "emoji", "emoji_people", "digits" (records), "emoji_graphs" (a pair of graphs) or "help_steps" (instructions in two languages)
     **options, # for that set, such as `language`, or `text` and `dangling` for the graphs
 ):
-    "A bundled data set by its name: `MultimodalRecords`, or a `GraphPair` with known links. Raises `InputError` for an unknown name or option."
+    "A bundled data set by its name: `MultimodalRecords`, a `GraphPair` with known links, or `OrderedRecords`. Raises `InputError` for an unknown name or option."
     import inspect
     from mmkit.checks import check_choice
     from mmkit.data import bundled
-    sets = {**bundled.BUNDLED, "emoji_graphs": None}
-    if check_choice(name, sets, "name") != "emoji_graphs": return bundled.load(name, **options)
-    from mmkit.entities.graphs import emoji_graphs
-    for key in options: check_choice(key, inspect.signature(emoji_graphs).parameters, "option of emoji_graphs")
-    return emoji_graphs(**options)
+    elsewhere = {"emoji_graphs": "mmkit.entities.graphs", "help_steps": "mmkit.coherence.sequences"}
+    if check_choice(name, {**bundled.BUNDLED, **elsewhere}, "name") not in elsewhere: return bundled.load(name, **options)
+    make = getattr(importlib.import_module(elsewhere[name]), name)
+    for key in options: check_choice(key, inspect.signature(make).parameters, f"option of {name}")
+    return make(**options)
