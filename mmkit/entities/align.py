@@ -527,6 +527,8 @@ def _best_contributions(played)->np.ndarray: # (n, g)
 def _retrain_with(
     self,
     ledger, # Ledger with decisions of people on pairs (id here, id there)
+    *,
+    record:bool=True, # write what is now accepted and revoked into the same ledger
     **options, # arguments of `align_entities` that should differ
 )->EntityAlignmentResult:
     "The same question again, with what people approved and rejected since. Raises `InputError` when an approval contradicts a seed."
@@ -535,7 +537,7 @@ def _retrain_with(
     approved, rejected = (inside(x) for x in link_feedback(ledger)); seeds = list(dict.fromkeys([*self.seeds, *approved])); old = [(graphs[0].ids[i], graphs[1].ids[j]) for i, j in self.__dict__["_rejected"].tolist()]
     seeds = [l for l in seeds if l not in set(rejected)]; struck = list(dict.fromkeys([*(l for l in old if l not in set(approved)), *rejected])); p = self.provenance.parameters
     same = {k: p[k] for k in ("target_precision", "rounds", "folds", "candidates", "without", "method", "seed")}
-    return align_entities(*graphs, seeds, rejected=struck or None, difficulty=self.difficulty, **{**same, **options})
+    return align_entities(*graphs, seeds, rejected=struck or None, difficulty=self.difficulty, ledger=ledger if record else None, **{**same, **options})
 EntityAlignmentResult.retrain_with = _retrain_with
 
 # %% ../../nbs/entities/07_align.ipynb #c1ede53e
