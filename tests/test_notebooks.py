@@ -11,7 +11,7 @@ ELSEWHERE = {"templates", "benchmarks"}
 # Cases whose stored results took many minutes: the same cells on less work.
 LESS = {"01_interactions_replication": dict(tables=200, programmes=40, searched=20_000, null_sets=60, large_sets=6, accuracy_tables=100, sets=30, draws=19, curve_sets=4),
         "03_alignment_replication": dict(small=True, epochs=3, n_null=19), "04_alignment_emoji": dict(draws=3), "05_misalignment_replication": dict(seconds=1, probe_epochs=1),
-        "07_entities_emoji": dict(rows=170, draws=(11,), off=("name",), looks=20)}
+        "07_entities_emoji": dict(rows=170, draws=[11], off=["name"], looks=20)}
 # A process for each notebook: it defines the classes of its module once more, and what it registers must not outlive it.
 CODE = "import sys; from nbdev.test import nbdev_test; nbdev_test(sys.argv[1])"
 
@@ -23,7 +23,7 @@ def cases():
 @pytest.mark.parametrize("notebook", list(cases()))
 def test_runs(notebook, tmp_path):
     if notebook.stem in LESS:
-        shorter = parameterize_notebook(load_notebook_node(str(notebook)), LESS[notebook.stem]); notebook = tmp_path/notebook.name
+        shorter = parameterize_notebook(load_notebook_node(str(notebook)), LESS[notebook.stem], kernel_name="python3", language="python"); notebook = tmp_path/notebook.name
         nbformat.write(shorter, notebook)
     done = run("-c", CODE, notebook, cwd=ROOT, check=False)
     assert done.returncode == 0 and "Success." in done.stdout, done.stderr
