@@ -58,7 +58,7 @@ def test_piles_agree_with_the_numbers(report):
 
 def test_every_number_has_its_company(report):
     r = results(report); assert {"hits_1", "dangling", "accepted_share"} <= set(r["estimates"]) and r["schema_version"] == 1
-    for e in [*r["estimates"].values(), *(g["gap"] for g in r["lacking"])]: assert {"value", "low", "high", "chance", "n", "higher_is"} <= set(e) and e["n"] > 0
+    for e in [*r["estimates"].values(), *(g["gap"] for g in r["lacking"])]: assert {"value", "low", "high", "chance", "n", "higher_is"} <= set(e) and e["n"] > 0 and e["low"] < e["high"]
     assert r["lacking"] and r["lacking"][0]["without"] > 0 # the fourth of the wares without attributes
 
 def test_the_run_can_be_repeated(report):
