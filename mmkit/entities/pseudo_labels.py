@@ -8,9 +8,10 @@ __all__ = ['SIGNS', 'EVEN', 'fit_worth', 'beliefs_at', 'signs_of', 'estimate_dan
 
 # %% ../../nbs/entities/06_pseudo_labels.ipynb #c2a4ab2e
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import numpy as np
 from ..checks import InputError, check_number
+from ..language import register, say
 from ..results import Estimate, kind
 
 # %% ../../nbs/entities/06_pseudo_labels.ipynb #07806419
@@ -148,6 +149,13 @@ def risk_curve(
     return dict(order=order, share=m/max(len(signs), 1), precision=precision, low=low, high=high, threshold=c[order], like=like)
 
 # %% ../../nbs/entities/06_pseudo_labels.ipynb #1aebe8d4
+register({
+    "entities_out_of_reach": ("A precision of {target} cannot be reached here: the {least} surest links are expected to be right in {top} of cases. Ask for less, confirm more links, or add a modality.",
+        "適合率{target}はこのデータでは達成できません。最も確かな{least}件でも正しい割合の期待値は{top}です。目標を下げる、確認済みリンクを増やす、またはモダリティを追加してください。"),
+    "entities_uncertified": ("A precision of {target} cannot be certified: only {like} of {cases} held-out cases look like the accepted links, and the interval reaches down to {low}. Confirm more links, or ask for {possible}.",
+        "適合率{target}は保証できません。採用リンクに似た保留事例は{cases}件中{like}件しかなく、区間の下限は{low}です。確認済みリンクを増やすか、目標を{possible}にしてください。"),
+})
+
 @kind
 @dataclass(frozen=True)
 class Threshold:
@@ -156,11 +164,17 @@ class Threshold:
     value:float # confidence from which on links are accepted; above 1 = none
     precision:Estimate|None # expected precision of the accepted links
     share:float # of the unknown records
-    refusal:str # "" or the reason in words
+    why:str = "" # key of the reason for a refusal
+    numbers:dict = field(default_factory=dict) # what the reason names
 
-def _reachable(low, tolerance): return math.floor(100*max(min(low+tolerance, (low+2)/3), 0))/100 # the highest target this interval would allow
+    def words(self, language="en")->str: return say(self.why, language, **self.numbers) if self.why else ""
+    @property
+    def refusal(self)->str: return self.words() # "" or the reason in words
 
-def _refused(target, words): return Threshold(target, 2., None, 0., words)
+def _refused(target, why, **numbers): return Threshold(target, 2., None, 0., why, dict(target=f"{target:.0%}", **numbers))
+
+# %% ../../nbs/entities/06_pseudo_labels.ipynb #f7e2f640
+EVEN = .5 # a link more likely wrong than right is never accepted
 
 def slack(
     target:float, # precision to promise
@@ -169,7 +183,7 @@ def slack(
     "How far the interval may reach below the target: never so far that it allows more than three times the promised error rate."
     return min(tolerance, 2*(1-target))
 
-EVEN = .5 # a link more likely wrong than right is never accepted
+def _reachable(low, tolerance): return math.floor(100*max(min(low+tolerance, (low+2)/3), 0))/100 # the highest target this interval would allow
 
 def choose_threshold(
     curve:dict, # of `risk_curve`
@@ -181,11 +195,9 @@ def choose_threshold(
     "The threshold that accepts most links at the promised precision, or a refusal in words."
     target = check_number(target, "target_precision", 0, 1); reached = np.flatnonzero((curve["precision"] >= target) & (curve["threshold"] >= EVEN))
     reached = reached[reached+1 >= min(least, len(curve["precision"]))]
-    if not len(reached):
-        top = curve["precision"][least-1:].max(initial=0)
-        return _refused(target, f"A precision of {target:.0%} cannot be reached here: the {least} surest links are expected to be right in {top:.2%} of cases. Ask for less, confirm more links, or add a modality.")
-    at = reached[-1]; low, high = float(curve["low"][at]), float(curve["high"][at])
-    if low < target-slack(target, tolerance):
-        return _refused(target, f"A precision of {target:.0%} cannot be certified: only {curve['like'][at]} of {len(calibration.cases)} held-out cases look like the accepted links, and the interval reaches down to {low:.1%}. Confirm more links, or ask for {_reachable(low, tolerance):.0%}.")
-    e = Estimate(value=float(curve["precision"][at]), low=low, high=high, chance=None, n=int(at+1), higher_is="better")
-    return Threshold(target, float(curve["threshold"][at]), e, float(curve["share"][at]), "")
+    if not len(reached): return _refused(target, "entities_out_of_reach", least=least, top=f"{curve['precision'][least-1:].max(initial=0):.2%}")
+    at = reached[-1]; value, low, high = (float(curve[k][at]) for k in ("precision", "low", "high"))
+    if low+1e-9 < target-slack(target, tolerance):
+        return _refused(target, "entities_uncertified", like=int(curve["like"][at]), cases=len(calibration.cases), low=f"{low:.1%}", possible=f"{_reachable(low, tolerance):.0%}")
+    e = Estimate(value=value, low=low, high=high, chance=None, n=int(at+1), higher_is="better")
+    return Threshold(target, float(curve["threshold"][at]), e, float(curve["share"][at]))

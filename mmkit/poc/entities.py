@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['MOST', 'Task', 'emoji_task', 'folder_task', 'entity_task', 'piles', 'worth', 'least_links', 'share_gap', 'lacking',
-           'money', 'certified', 'answer', 'what_next', 'phrases', 'modality', 'decision_table', 'queue_table',
-           'lacking_table', 'coverage_table', 'curve_figure', 'evidence_figure', 'truth_rows', 'truth_table', 'methods',
-           'saved']
+           'money', 'certified', 'answer', 'what_next', 'phrases', 'decision_table', 'queue_table', 'lacking_table',
+           'coverage_table', 'curve_figure', 'evidence_figure', 'truth_rows', 'truth_table', 'methods', 'saved']
 
 # %% ../../nbs/poc/06_entities.ipynb #038a2daf
 import math
 from dataclasses import dataclass
 import numpy as np
 from ..checks import InputError
+from ..entities.align import modality_words as modality
 from ..entities.graphs import MultimodalGraph, emoji_graphs, read_dbp15k, read_links
 from ..entities.pseudo_labels import slack
 from ..language import register, say
@@ -53,8 +53,6 @@ register({
     "find_curve": ("From left to right more links are accepted, the surest first; the line is the share of them that is expected to be right, the band its 95 % interval, the dot what was accepted.",
                    "右へ行くほど、確かなものから順に多くのリンクを採用します。線は正しいと見込まれる割合、帯は95 %区間、点は実際の採用範囲です。"),
     "find_evidence": ("What speaks for and against the link of {a} and {b}, by modality.", "{a}と{b}のリンクを支持する根拠と反する根拠（モダリティ別）。"),
-    "modality_name": ("name", "名称"), "modality_text": ("text", "テキスト"), "modality_image": ("picture", "画像"), "modality_relation": ("relations", "関係"), "modality_attribute": ("attributes", "属性"),
-    "modality_structure": ("structure", "構造"), "modality_embedding": ("trained embedding", "学習した埋め込み"),
 })
 
 # %% ../../nbs/poc/06_entities.ipynb #0fdc2cac
@@ -218,8 +216,7 @@ def phrases(
     if gaps: g = gaps[0]; out.append(say("phrase_lack", language, modality=modality(g["modality"], language), with_it=f"{g['share_with']:.0%}", without=f"{g['share_without']:.0%}", n=f"{g['without']:,}"))
     return out
 
-def modality(name, language="en")->str: # a feature of the user keeps its own name
-    return say(f"modality_{name}", language) if name in ("name", "text", "image", "relation", "attribute", "structure", "embedding") else name
+
 
 # %% ../../nbs/poc/06_entities.ipynb #d8c191e7
 def decision_table(report, result, pile):
