@@ -298,8 +298,8 @@ def explain_flips(
     for r in range(len(records)) if record is None else [records.ids.tolist().index(record)]:
         if not s.flips[r]: continue
         mine, theirs = element_ids(records, side, r), element_ids(records, other, r)
-        out += [dict(record=records.ids[r], first=mine[f.first], second=mine[f.second], first_text=_words(records, side, r, f.first), second_text=_words(records, side, r, f.second), alone=f.alone, guided=f.guided, partner_first=theirs[f.partner[0]] if f.partner[0] >= 0 else None,
-            partner_second=theirs[f.partner[1]] if f.partner[1] >= 0 else None, partner_p=f.partner_p, alignment=f.alignment, round=f.round, why=explain_flip(result, side, r, f, trust=trust, language=language)) for f in s.flips[r]]
+        out += [dict(record=records.ids[r], first=mine[f.first], second=mine[f.second], first_text=_words(records, side, r, f.first), second_text=_words(records, side, r, f.second), alone=f.alone, guided=f.guided, partner_first=theirs[f.partner[0]] if f.partner[0] >= 0 else "",
+            partner_second=theirs[f.partner[1]] if f.partner[1] >= 0 else "", partner_p=f.partner_p, alignment=f.alignment, round=f.round, why=explain_flip(result, side, r, f, trust=trust, language=language)) for f in s.flips[r]]
     columns = ["record", "first", "second", "first_text", "second_text", "alone", "guided", "partner_first", "partner_second", "partner_p", "alignment", "round", "why"]
     return pd.DataFrame(out, columns=columns).sort_values("alignment", kind="stable").reset_index(drop=True)
 
@@ -393,9 +393,9 @@ def accept_orders(
 class ApprovedOrders:
     "What a ledger says about the orders of one modality: three heaps of different worth."
     side:str # which modality
-    edited:dict # record id -> (n,) order: made by a person, by correction or without sight of a proposal
-    accepted:dict # record id -> (n,) order: a proposal that a person approved unchanged
-    machine:dict # record id -> (n,) order: used unseen; never fed back
+    edited:dict # record id -> names of its elements, first to last: made by a person, by correction or without sight of a proposal
+    accepted:dict # record id -> names in order: a proposal that a person approved unchanged
+    machine:dict # record id -> names in order: used unseen; never fed back
     stale:tuple # (record id, why): decisions that do not fit the records any more
 
     def __repr__(self): return f"Approved orders: {len(self.edited)} made by people (labels), {len(self.accepted)} approved unchanged (weaker), {len(self.machine)} accepted by the machine (no evidence), {len(self.stale)} out of date"
@@ -405,7 +405,7 @@ def approved_orders(
     records, # `OrderedRecords` they are about; read again and shuffled otherwise is no matter
     side:str="a", # which modality
 )->ApprovedOrders:
-    "Standing approvals as orders of elements in `records`: edited, merely accepted, and machine-made, kept apart."
+    "Standing approvals as names of elements in order (see `element_ids`): edited, merely accepted, and machine-made, kept apart."
     name, at, found, stale = records.side(side).name, {v: k for k, v in enumerate(records.ids)}, {"edited": {}, "accepted": {}, "machine": {}}, []; side = "a" if records.side(side) is records.a else "b"
     for subject, e in ledger.current("approve").items():
         if len(subject) != 3 or subject[0] != "order" or subject[2] != name: continue
@@ -414,21 +414,21 @@ def approved_orders(
         try: order = _answered(ids, given, records, side, r)
         except InputError as x: stale.append((subject[1], f"{x}: the record was changed since row {e.row}")); continue
         heap = "machine" if e.actor == "machine" else "edited" if e.evidence.get("answer") == "edit" or e.evidence.get("blind") else "accepted"
-        found[heap][subject[1]] = np.array([ids.index(v) for v in order], dtype=np.int64)
+        found[heap][subject[1]] = tuple(order)
     return ApprovedOrders(side, **found, stale=tuple(stale))
 
 # %% ../../nbs/coherence/06_review.ipynb #7215a0ab
 def _labelled_records(
     self,
-    records, # `OrderedRecords`, the same as were given to `approved_orders`
+    records, # `OrderedRecords` with the same records
     accepted:bool=False, # take the merely accepted orders as labels, too?
 )->OrderedRecords:
     "The records with the people's orders as known ones, for `fit_order` and `recover_order`. An order that was known before is left as it is."
     s = records.side(self.side); rank, at = s.rank.copy(), {v: k for k, v in enumerate(records.ids)}
     for id, order in {**(self.accepted if accepted else {}), **self.edited}.items():
-        r = at.get(id)
-        if r is None or len(order) != s.sizes[r]: raise InputError(f"The order of record {id!r} does not belong to these records. Call approved_orders with them.")
-        if not s.labelled[r]: rank[s.offsets[r]+order] = np.arange(len(order))
+        r = at.get(id); ids = () if r is None else element_ids(records, self.side, r)
+        if sorted(ids) != sorted(order): raise InputError(f"The order of record {id!r} does not belong to these records. Call approved_orders with them.")
+        if not s.labelled[r]: rank[s.offsets[r]+np.array([ids.index(v) for v in order])] = np.arange(len(order))
     return _like(records, **{self.side: replace(s, rank=_frozen(rank))})
 ApprovedOrders.labelled = _labelled_records
 
