@@ -182,13 +182,13 @@ def _given(records, given, linked, seed)->Alignment:
     enough = len(set(records.groups[linked])) >= LINKED; return _with_trust(records, *out, (None, None), "given", linked, _folds(records, linked, 5, seed) if enough else np.full(len(records), -1), enough, seed)
 
 # %% ../../nbs/coherence/04_guidance.ipynb #5c30a184
-def _ears(partner, trust, m)->np.ndarray: # (b, m, n)
-    "M: what each target element hears of each source element."
-    b, n = partner.shape; M = np.zeros((b, m, n)); r, k = np.nonzero(partner >= 0); M[r, partner[r, k], k] = trust[r, k]; return M/np.maximum(M.sum(2, keepdims=True), 1)
+def _ears(partner, trust, m)->tuple: # (b, m, n) who listens to whom, rows sum to 1 or 0; (b, n, n) what is left of each opinion
+    b, n = partner.shape; r, k = np.nonzero(partner >= 0); M, u, total = np.zeros((b, m, n)), np.zeros((b, n)), np.zeros((b, m)); np.add.at(total, (r, partner[r, k]), trust[r, k])
+    u[r, k] = trust[r, k]/np.maximum(total[r, partner[r, k]], 1); M[r, partner[r, k], k] = trust[r, k]/np.maximum(total[r, partner[r, k]], 1e-12); x, y = u[:, :, None], u[:, None, :]; return M, x*y+(x*(1-y)+(1-x)*y)/3
 
-def _heard(q, M, cap)->np.ndarray: # (b, m, m) log-odds
+def _heard(q, ears, cap)->np.ndarray: # (b, m, m) log-odds
     "What arrives of the selected opinions `q` = P - 1/2 (b, n, n)."
-    h = M @ q @ M.transpose(0, 2, 1); m = h.shape[1]; h[:, np.arange(m), np.arange(m)] = 0; h = np.clip(h, -.5+SURE, .5-SURE); return np.clip(np.log((.5+h)/(.5-h)), -cap, cap)
+    M, left = ears; h = M @ (q*left) @ M.transpose(0, 2, 1); m = h.shape[1]; h[:, np.arange(m), np.arange(m)] = 0; h = np.clip(h, -.5+SURE, .5-SURE); return np.clip(np.log((.5+h)/(.5-h)), -cap, cap)
 
 def _sure(s, theta)->np.ndarray: # bool: is the pair above the threshold, in either direction?
     return np.abs(s) > np.log(theta/(1-theta))
@@ -211,18 +211,18 @@ class Guided:
 
 def _damped(p, maps, theta, weight, cap, rounds, compat)->tuple:
     "Guidance from first opinions, for records of equal lengths."
-    first = {k: log_odds(v) for k, v in p.items()}; q = {k: 1/(1+np.exp(-v))-.5 for k, v in first.items()}; M = {k: _ears(*maps[k], p[OTHER[k]].shape[1]) for k in "ab"}
+    first = {k: log_odds(v) for k, v in p.items()}; q = {k: 1/(1+np.exp(-v))-.5 for k, v in first.items()}; ears = {k: _ears(*maps[k], p[OTHER[k]].shape[1]) for k in "ab"}
     s, heard, spoke = {k: [v] for k, v in first.items()}, {"a": [], "b": []}, {"a": [], "b": []}
     for t in range(rounds):
         for k, h, w in zip("ab", theta, weight):
-            o = OTHER[k]; spoke[k].append(_sure(s[k][t], h) & (np.sign(s[k][t]) == np.sign(first[k])) & (first[k] != 0)); heard[o].append(w*_heard(np.where(spoke[k][t], q[k], 0), M[k], cap)); s[o].append(first[o]+heard[o][t])
+            o = OTHER[k]; now = s[k][t]; spoke[k].append(_sure(first[k], h) | _sure(now, h) & (np.sign(now) == np.sign(first[k])) & (first[k] != 0)); heard[o].append(w*_heard(np.where(spoke[k][t], q[k], 0), ears[k], cap)); s[o].append(first[o]+heard[o][t])
     return s, heard, spoke
 
 # %% ../../nbs/coherence/04_guidance.ipynb #38e35daf
 def _in_place(p, maps, theta, weight, cap, rounds, compat)->tuple:
     "The released update: log-odds of each direction are overwritten, round after round."
     now = {k: np.log(np.clip(v, SURE, 1-SURE))-np.log1p(-np.clip(v, SURE, 1-SURE)) for k, v in p.items()}; s, heard, spoke = {k: [v] for k, v in now.items()}, {"a": [], "b": []}, {"a": [], "b": []}
-    M = {k: (_ears(maps[k][0], np.ones(maps[k][0].shape), p[OTHER[k]].shape[1]) > 0)*1. for k in "ab"}; off = {k: ~np.eye(v.shape[1], dtype=bool) for k, v in p.items()}
+    M = {k: (_ears(maps[k][0], np.ones(maps[k][0].shape), p[OTHER[k]].shape[1])[0] > 0)*1. for k in "ab"}; off = {k: ~np.eye(v.shape[1], dtype=bool) for k, v in p.items()}
     for t in range(rounds):
         for k, h, w in zip("ab", theta, weight):
             o = OTHER[k]; says = now[k] < -np.log(h/(1-h)) if compat == "paper train" else _sure(now[k], h); spoke[k].append(says & off[k])
@@ -272,15 +272,21 @@ def _fits(p, alignment):
             if len(v) != len(p[k][r]) or (v >= len(p[OTHER[k]][r])).any(): raise InputError(f"In record {r} the alignment has {len(v)} elements of `{k}`, but the probabilities have {len(p[k][r])}, or a partner is beyond the {len(p[OTHER[k]][r])} elements of `{OTHER[k]}`.")
 
 # %% ../../nbs/coherence/04_guidance.ipynb #4d743855
-def _counted(s, heard, records, side, rows)->tuple: # (pairs, 2), (pairs,) true direction, (pairs,) weight
+def _counted(s, heard, records, side, rows)->tuple: # (pairs, 2), (pairs,) true direction, (pairs,) weight, (pairs,) record
     "The pairs of some records whose direction is known."
-    x, y, w = [], [], []
+    x, y, w, at = [np.zeros((0, 2))], [np.zeros(0, bool)], [np.zeros(0)], [np.zeros(0, int)]
     for r in rows:
         g = side.rank[side.rows(r)]; i, j = np.triu_indices(len(g), 1)
         if len(g) < 2 or g.min() < 0: continue
-        t = twins(side, r); ok = (g[i] != g[j]) & (t[i] != t[j]); i, j = i[ok], j[ok]
-        if len(i): x.append(np.column_stack([s[r][i, j], np.zeros(len(i)) if heard is None else heard[r][i, j]])); y.append(g[i] < g[j]); w.append(np.full(len(i), (len(g)-1)/len(i)))
-    return (np.concatenate(v) if v else np.zeros((0, 2) if k == 0 else 0) for k, v in enumerate((x, y, w)))
+        t = twins(side, r); ok = (g[i] != g[j]) & (t[i] != t[j]); i, j = i[ok], j[ok]; x.append(np.column_stack([s[r][i, j], np.zeros(len(i)) if heard is None else heard[r][i, j]]))
+        y.append(g[i] < g[j]); w.append(np.full(len(i), (len(g)-1)/max(len(i), 1))); at.append(np.full(len(i), r))
+    return tuple(map(np.concatenate, (x, y, w, at)))
+
+def _solved_weight(x, y, w, guided=True, negative=False)->tuple: # (temperature, weight)
+    from scipy.optimize import minimize
+    z = x*np.where(y, 1., -1.)[:, None]
+    def loss(v): m = z @ v; return (w*np.logaddexp(0, -m)).sum()+.5*((v[0]-1)**2+v[1]**2), -z.T @ (w/(1+np.exp(np.clip(m, -500, 500))))+[v[0]-1, v[1]]
+    found = minimize(loss, [1., 0.], jac=True, method="L-BFGS-B", bounds=[(.01, 5.), (-2. if negative else 0., 2.) if guided else (0., 0.)]); return float(found.x[0]), float(found.x[1])
 
 def fit_weight(
     s, # for each record the (n, n) log-odds of the target alone
@@ -291,11 +297,7 @@ def fit_weight(
     negative:bool=False, # may the weight be below 0?
 )->tuple: # (temperature, weight): multiply `s` and `heard` by them
     "Temperature and weight under which the known directions are most probable."
-    from scipy.optimize import minimize
-    x, y, w = _counted(s, heard, records, records.side(side), range(len(s)) if rows is None else rows); z = x*np.where(y, 1., -1.)[:, None]
-    if not len(z): return 1., 0.
-    def loss(v): m = z @ v; return (w*np.logaddexp(0, -m)).sum()+.5*((v[0]-1)**2+v[1]**2), -z.T @ (w/(1+np.exp(np.clip(m, -500, 500))))+[v[0]-1, v[1]]
-    found = minimize(loss, [1., 0.], jac=True, method="L-BFGS-B", bounds=[(.01, 5.), (0., 0.) if heard is None else (-2. if negative else 0., 2.)]); return float(found.x[0]), float(found.x[1])
+    return _solved_weight(*_counted(s, heard, records, records.side(side), range(len(s)) if rows is None else rows)[:3], heard is not None, negative)
 
 # %% ../../nbs/coherence/04_guidance.ipynb #e9bbb2f4
 def precision_of(
