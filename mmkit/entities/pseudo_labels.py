@@ -133,20 +133,20 @@ def fit_calibration(
 # %% ../../nbs/entities/06_pseudo_labels.ipynb #4d299c66
 def _widened(precision, band, like):
     "The band, with room for what none of the cases like these has shown."
-    room = 3/np.maximum(like, 3); down = np.hypot(np.maximum(precision-band[0], 0), precision*room); up = np.hypot(np.maximum(band[1]-precision, 0), (1-precision)*room)
-    return np.clip(precision-down, 0, 1), np.clip(precision+up, 0, 1)
+    room = 3/np.maximum(like, 3); low = np.minimum(band[0], precision*(1-room)); high = np.maximum(band[1], precision+(1-precision)*room)
+    return np.maximum.accumulate(low[::-1])[::-1], np.minimum(high, 1) # the surer links are right at least as often
 
 def risk_curve(
     signs:np.ndarray, # (n, 5) signs of the unknown records
     calibration:Calibration,
-)->dict: # "order" (n,), and "share", "precision", "low", "high", "threshold", "like" (held-out cases at least as sure), each (m,)
+)->dict: # "order" (n,), and "share", "precision", "low", "high", "threshold", "like" (held-out cases at least as sure), each (m,); "cases": all held-out cases
     "Expected precision when the surest records are accepted, surest first; only mutual choices can be accepted."
     c = calibration.confidence(signs); able = np.flatnonzero(signs[:, 2] > 0); order = able[np.argsort(-c[able], kind="stable")]; m = np.arange(1, len(order)+1)
     draws, cases = calibration.confidences(signs[order]), calibration.cases
     band = np.quantile(np.cumsum(draws, 0)/m[:, None], [.025, .975], axis=1) if len(order) else np.zeros((2, 0))
     known = np.sort(calibration.confidence(cases[cases[:, 2] > 0])); like = len(known)-np.searchsorted(known, c[order]); precision = np.cumsum(c[order])/m
     low, high = _widened(precision, band, like)
-    return dict(order=order, share=m/max(len(signs), 1), precision=precision, low=low, high=high, threshold=c[order], like=like)
+    return dict(order=order, share=m/max(len(signs), 1), precision=precision, low=low, high=high, threshold=c[order], like=like, cases=len(cases))
 
 # %% ../../nbs/entities/06_pseudo_labels.ipynb #1aebe8d4
 register({
@@ -188,7 +188,6 @@ def _reachable(low, tolerance): return math.floor(100*max(min(low+tolerance, (lo
 def choose_threshold(
     curve:dict, # of `risk_curve`
     target:float, # precision to promise, 0..1
-    calibration:Calibration, # behind the curve
     tolerance:float=.05, # how far the interval may reach below the target; never further than three times the promised error rate
     least:int=10, # fewest links worth a promise
 )->Threshold:
@@ -198,6 +197,6 @@ def choose_threshold(
     if not len(reached): return _refused(target, "entities_out_of_reach", least=least, top=f"{curve['precision'][least-1:].max(initial=0):.2%}")
     at = reached[-1]; value, low, high = (float(curve[k][at]) for k in ("precision", "low", "high"))
     if low+1e-9 < target-slack(target, tolerance):
-        return _refused(target, "entities_uncertified", like=int(curve["like"][at]), cases=len(calibration.cases), low=f"{low:.1%}", possible=f"{_reachable(low, tolerance):.0%}")
+        return _refused(target, "entities_uncertified", like=int(curve["like"][at]), cases=curve["cases"], low=f"{low:.1%}", possible=f"{_reachable(low, tolerance):.0%}")
     e = Estimate(value=value, low=low, high=high, chance=None, n=int(at+1), higher_is="better")
     return Threshold(target, float(curve["threshold"][at]), e, float(curve["share"][at]))
