@@ -412,14 +412,16 @@ class _Loop:
         return table
 
 # %% ../../nbs/entities/07_align.ipynb #bcf69055
-def _held_fit(runs, states, tables)->float:
-    "Mean log probability that the held-out cases get under the posterior: the partner for kept ones, nobody for hidden ones."
-    total, n = 0., 0
+def _held_fits(runs, states, tables)->np.ndarray: # (cases,) in the same sequence every round
+    "Log probability that each held-out case gets under the posterior: the partner for kept ones, nobody for hidden ones."
+    out = [np.zeros(0)]
     for r, s, t in zip(runs, states, tables):
         if not len(r.kept)+len(r.hidden): continue
         place = np.full(t.rows.max(initial=0)+1, -1); place[t.rows] = np.arange(len(t.rows)); q = dict(zip(map(tuple, s.anchors.tolist()), s.beliefs)); mass = np.zeros(len(t.rows)); np.add.at(mass, place[s.anchors[:, 0]], s.beliefs)
-        total += sum(math.log(max(q.get((a, b), 0.), 1e-3)) for a, b in r.kept.tolist())+np.log(np.clip(1-mass[place[r.hidden[:, 0]]], 1e-3, 1)).sum(); n += len(r.kept)+len(r.hidden)
-    return float(total/max(n, 1))
+        out += [np.log([max(q.get((a, b), 0.), 1e-3) for a, b in r.kept.tolist()]), np.log(np.clip(1-mass[place[r.hidden[:, 0]]], 1e-3, 1))]
+    return np.concatenate(out)
+
+def _worse(new, old)->bool: d = new-old; return len(d) > 1 and d.mean() < -d.std(ddof=1)/math.sqrt(len(d)) # by more than a standard error of the paired differences: less may be rounding
 
 def _groups(modalities)->tuple: # names, list of column numbers
     names = tuple(dict.fromkeys(modalities)); return names, [np.flatnonzero(np.array(modalities) == m) for m in names]
@@ -434,7 +436,7 @@ def _play_round(loop, turn):
         settled = [settle(r, t, weights, worth, groups, n_b, e, loop.rejected) for r, t, e in zip(loop.runs, tables, loop.earlier)]; states = [s for s, _, _ in settled]
         kept, right, hidden = _held_signs(loop.runs, states, tables); dangling = estimate_dangling(kept, hidden, states[-1].signs, n_boot=1, seed=loop.settings.seed); share = dangling.value
     return dict(tables=tables, weights=weights, worth=worth, states=states, scores=settled[-1][1], posterior=settled[-1][2], names=names, groups=groups, kept=kept, right=right, hidden=hidden, share=share,
-                fit=_held_fit(loop.runs, states, tables), fused=fused)
+                fits=_held_fits(loop.runs, states, tables), fused=fused)
 
 # %% ../../nbs/entities/07_align.ipynb #01bff3da
 def _judged(played, settings)->dict:
@@ -524,8 +526,8 @@ def align_entities(
     fingerprint = _digest(graph_a.fingerprint, graph_b.fingerprint); key = _digest(fingerprint, pairs.tolist(), refused.tolist(), s); folder = _open_checkpoint(checkpoint, key)
     loop = _Loop((graph_a, graph_b), pairs, refused, s, folder, progress); played, judged, history = None, None, []
     for turn in range(s.rounds+1 if method != "embedding" else 1): # an embedding that sees no anchors stays what it is
-        new = _play_round(loop, turn); history.append(dict(round=turn, held_out_fit=new["fit"], held_out_hits_1=float(new["right"].mean()), dangling=new["share"], weights={k: float(new["weights"][g].sum()) for k, g in zip(new["names"], new["groups"])}, kept=True))
-        if played is not None and new["fit"] < played["fit"]: history[-1]["kept"] = False; break
+        new = _play_round(loop, turn); history.append(dict(round=turn, held_out_fit=float(new["fits"].mean()) if len(new["fits"]) else 0., held_out_hits_1=float(new["right"].mean()), dangling=new["share"], weights={k: float(new["weights"][g].sum()) for k, g in zip(new["names"], new["groups"])}, kept=True))
+        if played is not None and _worse(new["fits"], played["fits"]): history[-1]["kept"] = False; break
         played, judged = new, _judged(new, s); judged["best"] = new["states"][-1].best; history[-1].update(accepted=int(judged["accepted"].sum()))
         if ledger is not None: _record(ledger, key, turn, loop.graphs, new["tables"][-1], judged, _best_contributions(new), new["names"])
         loop.earlier = [[*e, st.best] for e, st in zip(loop.earlier, new["states"])]; _first_round_weights_known(loop, new)
