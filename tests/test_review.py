@@ -182,6 +182,19 @@ def test_hostile_texts_stay_text():
     with warnings.catch_warnings(): warnings.simplefilter("ignore"); truth = OrderedRecords([HOSTILE], ids=["<img src=x onerror=alert(1)>"])
     page = route_orders(result_of(truth), importance=1, margin=1.)._repr_html_(); assert "<script>" not in page and "<img" not in page and "&lt;script&gt;" in page
 
+# ---- with the real thing
+
+def test_what_recover_order_returns_is_routed_explained_and_kept(ledger):
+    from mmkit.coherence.recover import recover_order
+    from mmkit.coherence.sequences import synthetic_orders
+    w = synthetic_orders(120, (4, 4), noise=(1., .3), cueless=0., seed=2); known = np.arange(120) < 60; hide = lambda s: replace(s, rank=np.where(known[s.record], s.rank, -1)); records = _like(w.records, a=hide(w.records.a), b=hide(w.records.b)); p = [[1/(1+np.exp(-e)) for e in v] for v in (w.log_odds_a, w.log_odds_b)]
+    result = recover_order(records, evidence=p, alignment=list(w.aligned), setting="WEAK"); routing = route_orders(result, importance=0, promise=.6); accept_orders(ledger, routing); assert len(routing) == 60 and "WEAK" in routing.model and "mmkit" in routing.model and ledger.verify()
+    turned = explain_flips(result); assert len(turned) and (turned.guided > .5).all() and (turned.alone < .5).all() and all(e.evidence["setting"] == "WEAK" and len(e.evidence["matrix"]) == 32 for e in ledger)
+    for r in range(3): decide_order(ledger, routing, records.ids[60+r], "edit", who="kato", order=list(result.sides["a"].decoded[60+r].order[::-1]))
+    more = approved_orders(ledger, records).labelled(records); again = recover_order(more, evidence=p, alignment=list(w.aligned), setting="WEAK"); assert again.sides["a"].labelled.sum() == 63
+    from mmkit.coherence.recover import CoherenceResult
+    with pytest.raises(InputError, match="Attach them"): route_orders(CoherenceResult.from_json(result.to_json()), importance=0)
+
 # ---- Label Studio
 
 @pytest.fixture
@@ -217,10 +230,10 @@ def order(tasks): return first(tasks)["result"][0]["value"]["ranker"]["order"]
 def twin(tasks): tasks[0]["annotations"].append(json.loads(json.dumps(first(tasks)))); order(tasks).reverse()
 FAULTS = {"lacks": lambda t: order(t).pop(), "2 times": lambda t: order(t).__setitem__(0, order(t)[1]), "no element": lambda t: order(t).__setitem__(0, "e0"), "names 'None'": lambda t: order(t).__setitem__(0, None), "There is no record 'x'": lambda t: t[0]["data"].update(record="x"), "are not the elements": lambda t: t[0]["data"]["items"].pop(),
     "proposal of another run": lambda t: t[0]["data"].update(matrix="0"), "is about 'b'": lambda t: t[0]["data"].update(modality="b"), "disagree": twin, "one list of elements": lambda t: first(t)["result"][0]["value"].update(ranker={"_": [], "best": []}), "no order": lambda t: first(t)["result"].pop(0),
-    "its verdict is": lambda t: first(t)["result"][1]["value"].update(choices=["yes"]), "not of the type": lambda t: first(t)["result"][0].update(type="choices"), "several tasks": lambda t: t.append(t[0]), "not a list of answers": lambda t: t[0].update(annotations=[3]), "2 answers to": lambda t: first(t)["result"].append(first(t)["result"][0])}
+    "its verdict is": lambda t: first(t)["result"][1]["value"].update(choices=["yes"]), "not of the type": lambda t: first(t)["result"][0].update(type="choices"), "several tasks": lambda t: t.append(t[0]), "not a list of answers": lambda t: t[0].update(annotations=[3]), "but the record is no check": lambda t: t[0]["data"].update(blind=True), "2 answers to": lambda t: first(t)["result"].append(first(t)["result"][0])}
 @pytest.mark.parametrize("message", FAULTS)
 def test_a_planted_fault_is_named_and_nothing_is_written(message, desk, ledger):
-    truth, routing, tasks, path = desk; t = answered(truth, tasks); name = t[0]["data"]["record"]; FAULTS[message](t); path.write_text(json.dumps(t))
+    truth, routing, tasks, path = desk; tasks.sort(key=lambda t: t["data"]["blind"]); t = answered(truth, tasks); name = t[0]["data"]["record"]; assert not t[0]["data"]["blind"]; FAULTS[message](t); path.write_text(json.dumps(t))
     with pytest.raises(InputError, match=message) as e: import_tasks(path, routing, ledger=ledger)
     assert (name in str(e.value) or "'x'" in str(e.value)) and len(ledger) == 0
     with pytest.warns(WeakInputWarning, match="left out"): rest = import_tasks(path, routing, ledger=ledger, skip_faulty=True)

@@ -77,9 +77,10 @@ class MarginThreshold:
 
     def __repr__(self):
         if self.refusal: return f"No margin is certified. {self.refusal}"
-        return f"Margin of at least {number(self.value, 2)}: {self.rate.value:.0%} [{self.rate.low:.0%}, {self.rate.high:.0%}] of {self.rate.n} labelled orders that pass are right (promised {self.promise:.0%}); {self.share:.0%} of the labelled orders pass"
+        return f"Margin of at least {number(self.value, 2)}: {self.rate.value:.0%} [{self.rate.low:.0%}, {self.rate.high:.0%}] of {self.rate.n} labelled orders that pass are {_right(self.least)} (promised {self.promise:.0%}); {self.share:.0%} of the labelled orders pass"
     def _repr_html_(self): return f"<p>{html.escape(repr(self))}</p>"
 
+def _right(least)->str: return "right" if least == 1 else f"right up to slips (tau of at least {least:g})"
 def _doubtful(flips, trust)->list: return [f for f in flips if not f.alignment >= trust]
 
 def _scored(result, side)->tuple: # (records,) tau or NaN
@@ -181,7 +182,7 @@ def _subject(id, name)->tuple: return ("order", str(id), str(name)) # three text
 # %% ../../nbs/coherence/06_review.ipynb #911c310d
 def _rule(t, limit, audit)->str:
     if t.refusal: return "nothing is used unseen: "+t.refusal
-    if not math.isnan(t.rate.value): certified = f"promised {t.promise:.0%} right, measured {t.rate.value:.3f} [{t.rate.low:.3f}, {t.rate.high:.3f}] on {t.rate.n} labelled orders"
+    if not math.isnan(t.rate.value): certified = f"promised {t.promise:.0%} {_right(t.least)}, measured {t.rate.value:.3f} [{t.rate.low:.3f}, {t.rate.high:.3f}] on {t.rate.n} labelled orders"
     else: certified = "set by hand, not certified"
     return f"used unseen: importance below {limit:g}, margin at least {t.value:.4f} ({certified}), no pair turned over an alignment with trust below {t.trust:g}; {audit:.0%} of these drawn for a check"
 
@@ -529,7 +530,9 @@ def _read_task(task, routing)->dict|None: # arguments of `_decision`; None when 
     if data.get("matrix") != e["matrix"]: raise InputError("it was sent out with the proposal of another run. Use the routing of that run, or export again")
     answers = task.get("annotations") or []
     if not isinstance(answers, list) or not all(isinstance(a, dict) and isinstance(a.get("result", []), list) for a in answers): raise InputError("its annotations are not a list of answers")
-    blind = data.get("blind") is True; start = cards if blind else e["proposed"]; read = [_read_answer(a, ids, start, blind, lambda ids, order: _answered(ids, order, records, routing.side, r)) for a in answers]
+    blind = data.get("blind") is True
+    if blind and not routing.audit[k]: raise InputError("it says that the proposal was hidden, but the record is no check")
+    start = cards if blind else e["proposed"]; read = [_read_answer(a, ids, start, blind, lambda ids, order: _answered(ids, order, records, routing.side, r)) for a in answers]
     if len({json.dumps([a["answer"], a["order"]]) for a in read}) > 1: raise InputError(f"its {len(read)} annotations disagree. Settle it in Label Studio, then export again")
     if not read: return None
     a = read[-1]; same = a["order"] is not None and _same(records, routing.side, r, ids, a["order"], e["proposed"])
