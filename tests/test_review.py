@@ -129,6 +129,10 @@ def test_a_wrong_decision_is_refused_and_leaves_no_row(arguments, message, ledge
     with pytest.raises(InputError, match=message): decide_order(ledger, routing, "r0001", **{"who": "kato", **arguments})
     assert len(ledger) == 0
 
+def test_importance_may_be_any_number_and_a_record_is_named_by_text(ledger):
+    routing = route_orders(result_of(some(3)), importance=np.int64(0), margin=1.); assert routing.accepted.all()
+    with pytest.raises(InputError, match="`record` is a list"): decide_order(ledger, routing, ["r0001"], "approve", who="kato")
+
 def test_copies_may_swap_without_an_edit(ledger):
     with warnings.catch_warnings(): warnings.simplefilter("ignore"); truth = OrderedRecords([["stir", "wait", "stir"]], seed=3)
     routing = route_orders(result_of(truth), importance=0, margin=0.); order = list(routing.result.sides["a"].decoded[0].order)

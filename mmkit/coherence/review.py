@@ -8,7 +8,7 @@ __all__ = ['FEWEST', 'MACHINE', 'ANSWERS', 'STUDIO', 'element_ids', 'MarginThres
            'audit_error', 'export_tasks', 'import_tasks']
 
 # %% ../../nbs/coherence/06_review.ipynb #b5134773
-import collections, functools, hashlib, html, json, math
+import collections, functools, hashlib, html, json, math, numbers
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
@@ -141,7 +141,7 @@ def _stated(importance, ids)->np.ndarray: # (records,) float, NaN = nobody has s
         for k in importance:
             if k not in known: raise InputError(f"`importance` names the record {k!r}, which is not there.{nearest(k, ids[:5000])}")
         given = [importance.get(i) for i in ids]
-    else: given = [importance]*n if isinstance(importance, (int, float)) else list(importance)
+    else: given = [importance]*n if isinstance(importance, numbers.Real) else list(importance)
     if len(given) != n: raise InputError(f"`importance` has {len(given)} entries, but there are {n} records. Give one number for each, a dict {{id: number}}, or one number for all.")
     return np.array([math.nan if v is None or isinstance(v, float) and math.isnan(v) else check_number(v, f"the importance of {str(i)!r}", 0) for i, v in zip(ids, given)])
 
@@ -323,6 +323,7 @@ def _evidence(routing, k)->dict:
 
 def _place(routing, record)->int:
     "Which open order a record id means."
+    if not isinstance(record, str): raise InputError(f"`record` is a {type(record).__name__}, but the id of a record was expected: text.")
     if record in routing._at: return routing._at[record]
     there = record in routing.result.records.ids.tolist()
     raise InputError(f"The order of record {record!r} is known or approved already, so it is not open here." if there else f"There is no record {record!r} in this routing.{nearest(record, list(routing._at)[:5000])}")
