@@ -6,7 +6,7 @@
 __all__ = ['LINKED', 'OTHER', 'PAPER', 'Alignment', 'align_elements', 'Guided', 'guide', 'fit_weight', 'precision_of']
 
 # %% ../../nbs/coherence/04_guidance.ipynb #2224895f
-import collections
+import collections, functools
 from dataclasses import dataclass, replace
 import numpy as np
 from ..checks import InputError, check_choice, check_number, warn_weak
@@ -204,7 +204,7 @@ class Guided:
     spoke:dict # source -> for each round from 1 a list of (n, n) bool: was the pair selected?
     rounds:int # rounds of guidance
 
-    def p(self, side:str, round:int=-1)->list: return [1/(1+np.exp(-np.clip(m, -30, 30))) for m in self.s[side][round]] # P(row before column) after a round
+    def p(self, side:str, round:int=-1)->list: return [1/(1+np.exp(-m)) for m in (np.minimum(np.maximum(m, -30), 30) for m in self.s[side][round])] # P(row before column) after a round
     def coverage(self, source:str)->list: return [_mean([m[~np.eye(len(m), dtype=bool)].mean() for m in t if len(m) > 1]) for t in self.spoke[source]] # share of pairs that spoke, by round
     def loudness(self, side:str)->list: return [_mean([np.abs(m[~np.eye(len(m), dtype=bool)]).mean() for m in t if len(m) > 1]) for t in self.s[side]] # mean |log-odds|, by round
     def __repr__(self): return f"Guided: {len(self.s['a'][0]):,} records, {self.rounds} round{'s' if self.rounds != 1 else ''}; mean |log-odds| " + ", ".join(f"{k} {' → '.join(number(v, 2) for v in self.loudness(k))}" for k in "ab")
@@ -259,26 +259,37 @@ def guide(
     return Guided(*out, rounds)
 
 def _checked_p(ps, side)->list: # of (n, n); empty ones stay
-    out = [np.zeros((0, 0)) if not len(p) else _matrices([p])[0] for p in ps]
-    for r, p in enumerate(out):
-        if not ((p >= 0) & (p <= 1)).all(): raise InputError(f"The probabilities of `{side}` in record {r} leave the range 0 to 1. Turn log-odds into probabilities first.")
+    "Probabilities with one half on the diagonal."
+    out = []
+    for r, p in enumerate(ps):
+        p = np.array(p, float) if isinstance(p, np.ndarray) and p.ndim == 2 and p.dtype.kind == "f" and p.shape[0] == p.shape[1] else _matrices([p])[0] if len(p) else np.zeros((0, 0)); np.fill_diagonal(p, .5); out.append(p)
+        if len(p) and not (p.min() >= 0 and p.max() <= 1): raise InputError(f"The probabilities of `{side}` in record {r} leave the range 0 to 1. Turn log-odds into probabilities first.")
     return out
 
 def _fits(p, alignment):
     for k in "ab":
+        if len(alignment.partners(k)) != len(p[k]): raise InputError(f"There are {len(p[k])} matrices for `{k}`, but the alignment has {len(alignment.partners(k))} records.")
+    for k in "ab":
         x = alignment.partners(k)
-        if len(x) != len(p[k]): raise InputError(f"There are {len(p[k])} matrices for `{k}`, but the alignment has {len(x)} records.")
         for r, v in enumerate(x):
-            if len(v) != len(p[k][r]) or (v >= len(p[OTHER[k]][r])).any(): raise InputError(f"In record {r} the alignment has {len(v)} elements of `{k}`, but the probabilities have {len(p[k][r])}, or a partner is beyond the {len(p[OTHER[k]][r])} elements of `{OTHER[k]}`.")
+            if len(v) != len(p[k][r]) or len(v) and v.max() >= len(p[OTHER[k]][r]): raise InputError(f"In record {r} the alignment has {len(v)} elements of `{k}`, but the probabilities have {len(p[k][r])}, or a partner is beyond the {len(p[OTHER[k]][r])} elements of `{OTHER[k]}`.")
 
 # %% ../../nbs/coherence/04_guidance.ipynb #4d743855
+def _codes(side, r)->np.ndarray: # (n,) equal numbers, equal content; remembered, since contents are hashed
+    kept = side.__dict__.setdefault("_codes", {})
+    if r not in kept: kept[r] = twins(side, r)
+    return kept[r]
+
+@functools.cache
+def _upper(n)->tuple: return np.triu_indices(n, 1)
+
 def _counted(s, heard, records, side, rows)->tuple: # (pairs, 2), (pairs,) true direction, (pairs,) weight, (pairs,) record
     "The pairs of some records whose direction is known."
     x, y, w, at = [np.zeros((0, 2))], [np.zeros(0, bool)], [np.zeros(0)], [np.zeros(0, int)]
     for r in rows:
-        g = side.rank[side.rows(r)]; i, j = np.triu_indices(len(g), 1)
+        g = side.rank[side.rows(r)]; i, j = _upper(len(g))
         if len(g) < 2 or g.min() < 0: continue
-        t = twins(side, r); ok = (g[i] != g[j]) & (t[i] != t[j]); i, j = i[ok], j[ok]; x.append(np.column_stack([s[r][i, j], np.zeros(len(i)) if heard is None else heard[r][i, j]]))
+        t = _codes(side, int(r)); ok = (g[i] != g[j]) & (t[i] != t[j]); i, j = i[ok], j[ok]; x.append(np.column_stack([s[r][i, j], np.zeros(len(i)) if heard is None else heard[r][i, j]]))
         y.append(g[i] < g[j]); w.append(np.full(len(i), (len(g)-1)/max(len(i), 1))); at.append(np.full(len(i), r))
     return tuple(map(np.concatenate, (x, y, w, at)))
 

@@ -11,11 +11,11 @@ import hashlib, re, time
 from dataclasses import dataclass, fields, replace
 import numpy as np
 from ..checks import InputError, check_choice, check_number, nearest, warn_weak
-from .decode import METHODS, SURE, Decoded, decode_many, log_odds
-from .guidance import OTHER, Alignment, Guided, _checked_p, _counted, _folds, _solved_weight, align_elements, guide, precision_of
+from .decode import METHODS, SURE, Decoded, _constraints, decode_many, log_odds
+from .guidance import OTHER, Alignment, Guided, _checked_p, _codes, _counted, _folds, _solved_weight, _upper, align_elements, guide, precision_of
 from .order import fit_order
 from .scores import OrderScores, PairedGain, _draws, _estimate, _measured, calibration_error, paired_gain, score_orders
-from .sequences import OrderedRecords, _digest, _like, twins
+from .sequences import OrderedRecords, _digest, _like
 from ..language import register, say
 from ..results import COLOURS, Estimate, Result, amount, fonts, judge, kind, new_axes, number, provenance
 
@@ -116,11 +116,27 @@ def _crossed_fit(s, heard, records, side, rows, fold, negative=False)->tuple: # 
 
 def _tempered(p, records, side, rows, fold)->list: # of (n, n)
     "Calibrated probabilities."
-    s = [log_odds(m) if len(m) else m for m in p]
-    if rows.sum() < ENOUGH: return [_sigmoid(m) for m in s]
-    fits, _ = _crossed_fit(s, None, records, side, rows, fold); return [_sigmoid(fits[f][0]*m) for f, m in zip(fold.tolist(), s)]
+    s = _odds(p); return _weighed(s, None, dict.fromkeys(fold.tolist(), (1., 0.)) if rows.sum() < ENOUGH else _crossed_fit(s, None, records, side, rows, fold)[0], fold)
 
 def _sigmoid(s): return 1/(1+np.exp(-np.clip(s, -30, 30)))
+
+def _odds(ps)->list: # of (n, n) log-odds
+    "Evidence of all records, those of one length together."
+    out, by = list(ps), {}
+    for r, p in enumerate(ps): by.setdefault(len(p), []).append(r)
+    for n, rows in by.items():
+        if n:
+            for r, s in zip(rows, log_odds(np.stack([ps[r] for r in rows]))): out[r] = s
+    return out
+
+def _weighed(s, heard, fits, fold)->list: # of (n, n) probabilities
+    "Temperature and weight of each record's fold applied."
+    t = np.array([fits[f] for f in fold.tolist()]).reshape(-1, 2); out, by = list(s), {}
+    for r, m in enumerate(s): by.setdefault(len(m), []).append(r)
+    for n, rows in by.items():
+        x = t[rows, 0, None, None]*np.stack([s[r] for r in rows])+(0 if heard is None else t[rows, 1, None, None]*np.stack([heard[r] for r in rows]))
+        for r, p in zip(rows, _sigmoid(x)): out[r] = p
+    return out
 
 # %% ../../nbs/coherence/05_recover.ipynb #e4f3082c
 def _decoded(ps, settings, constraints=None)->list: # of Decoded
@@ -132,7 +148,7 @@ def _decoded(ps, settings, constraints=None)->list: # of Decoded
 class _Truth:
     "True ranks of the records on which a side is tested."
     def __init__(self, records, side, rows):
-        s = records.side(side); self.rows = np.flatnonzero(rows); self.ranks, self.codes, self.groups = [s.rank[s.rows(r)] for r in self.rows], [twins(s, r) for r in self.rows], records.groups[self.rows]
+        s = records.side(side); self.rows = np.flatnonzero(rows); self.ranks, self.codes, self.groups = [s.rank[s.rows(r)] for r in self.rows], [_codes(s, int(r)) for r in self.rows], records.groups[self.rows]
     def taus(self, ps, settings)->np.ndarray: # (rows,)
         c = _measured(_decoded([ps[r] for r in self.rows], settings), self.ranks, self.codes) if len(self.rows) else np.zeros((0, 6)); return 2*c[:, 3]/c[:, 2]-1
     def gain(self, taus, reference, settings)->PairedGain|None:
@@ -149,10 +165,10 @@ class _Candidate:
 
 def _candidate(records, side, alone, heard, truth, base, fold, settings)->_Candidate:
     "Alone plus what was heard, weighted by fits on other folds."
-    s = [log_odds(m) if len(m) else m for m in alone]; rows = np.zeros(len(records), bool); rows[truth.rows] = True; given = settings.weight
+    s = _odds(alone); rows = np.zeros(len(records), bool); rows[truth.rows] = True; given = settings.weight
     if given is not None or rows.sum() < ENOUGH: every = (1., 1. if given is None else float(given["ba".index(side)])); fits = dict.fromkeys(set(fold.tolist()), every)
     else: fits, every = _crossed_fit(s, heard, records, side, rows, fold, settings.negative)
-    p = [_sigmoid(fits[f][0]*m+fits[f][1]*h) for f, m, h in zip(fold.tolist(), s, heard)]; taus = truth.taus(p, settings); return _Candidate(p, every, taus, truth.gain(taus, base, settings))
+    p = _weighed(s, heard, fits, fold); taus = truth.taus(p, settings); return _Candidate(p, every, taus, truth.gain(taus, base, settings))
 
 # %% ../../nbs/coherence/05_recover.ipynb #a61956ea
 register({
@@ -179,7 +195,8 @@ ALIGNED = .7 # share of right partners below which nothing is iterated
 def _may_iterate(alignment)->bool: return alignment.how == "key" or alignment.accuracy is not None and alignment.accuracy.value >= ALIGNED
 
 def _rounds(records, side, alone, alignment, weights, truth, base, fold, settings, tested)->tuple: # (best `_Candidate` of several rounds or None, its round)
-    "Rounds after the first, if they say anything new; the best on the tested records."
+    "Rounds after the first, if they say anything new; the best on the tested records. Where every pair speaks at once, they do not."
+    if max(settings.theta) <= .5: return None, 1
     w = tuple(weights[k] if weights[k] > 0 else 1. for k in "ba")  # of a to b, of b to a: by target
     g = guide(alone["a"], alone["b"], alignment, theta=settings.theta, weight=w, cap=settings.cap, rounds=settings.rounds); scale = w["ba".index(side)]; found, last = [], None
     for t in range(1, settings.rounds):
@@ -271,7 +288,7 @@ def _of_source(guided, records, source, rows, theta)->list:
     worse = any(b/a-1 > .5 and not y > x for a, b, x, y in zip(c, c[1:], q, q[1:]) if a > 0); return [_row("precision", source, q[-1], theta, q[-1] < theta or falling), _row("coverage", source, growth, .5, worse)]
 
 def _turned(guided, side, rows)->list: # of (rounds + 1, pairs) bool for each record: first before second?
-    return [np.stack([m[r][np.triu_indices(len(m[r]), 1)] > 0 for m in guided.s[side]]) for r in rows]
+    return [np.stack([m[r] for m in guided.s[side]])[(slice(None), *_upper(len(guided.s[side][0][r])))] > 0 for r in rows]
 
 def _agreement(guided, alignment, t)->float: # share of aligned pairs with one direction
     "How often the two modalities agree along the alignment."
@@ -478,7 +495,7 @@ def _by_strangers(records, alone, alignment, settings, weights)->dict: # side ->
         o = OTHER[k]; p = {k: alone[k], o: [alone[o][d] for d in donor]}; fit = lambda x, n, m: np.array([v if v < m else -1 for v in [*x, *[-1]*n][:n]], np.int64)
         maps = {k: tuple(fit(x, len(q), len(y)) for x, q, y in zip(alignment.partners(k), p[k], p[o])), o: tuple(fit(x, len(q), len(y)) for x, q, y in zip(alignment.partners(o), p[o], p[k]))}
         trust = {s: tuple(np.r_[t, np.zeros(max(len(m)-len(t), 0))][:len(m)]*(m >= 0) for t, m in zip(alignment.trust(s), maps[s])) for s in "ab"}
-        g = guide(p["a"], p["b"], Alignment(maps["a"], trust["a"], maps["b"], trust["b"], "given"), theta=settings.theta, cap=settings.cap); t, w = weights[k]; out[k] = [_sigmoid(t*log_odds(x)+w*h) if len(x) else x for x, h in zip(alone[k], g.heard[k][0])]
+        g = guide(p["a"], p["b"], Alignment(maps["a"], trust["a"], maps["b"], trust["b"], "given"), theta=settings.theta, cap=settings.cap); t, w = weights[k]; out[k] = _weighed(_odds(alone[k]), g.heard[k][0], {0: (t, w)}, np.zeros(len(alone[k]), int))
     return out
 
 # %% ../../nbs/coherence/05_recover.ipynb #1df9e481
@@ -492,7 +509,7 @@ def _constraints_at(constraints, records)->dict: # side -> {record position: dic
             if name not in ids: raise InputError(f"`constraints` names the record {name!r}, which is not there.{nearest(name, list(ids)[:5000])}")
             if not isinstance(c, dict) or set(c)-{"before", "pinned"}: raise InputError(f"The constraints of record {name!r} must be a dict with `before`, `pinned`, or both.")
             handles = list(s.handles[s.rows(ids[name])]); at = lambda x: _position_of(x, handles, name); pinned = c.get("pinned", {}); pinned = pinned.items() if isinstance(pinned, dict) else pinned
-            out[k][ids[name]] = dict(before=[(at(x), at(y)) for x, y in c.get("before", ())], pinned=[(at(x), t) for x, t in pinned], names=handles)
+            out[k][ids[name]] = found = dict(before=[(at(x), at(y)) for x, y in c.get("before", ())], pinned=[(at(x), t) for x, t in pinned], names=handles); _constraints(len(handles), **found)  # contradictions are named before anything is learnt
     return out
 
 def _position_of(x, handles, record)->int:
@@ -620,5 +637,5 @@ def _assembled(records, sides, alone, alignment, labelled, found, settings, rule
 
 def _checked_guidance(records, alone, alignment, labelled, weights, settings)->tuple:
     "The monitors on the guidance as it would be, with the fitted temperatures and weights."
-    p = {k: [_sigmoid(weights[k][0]*log_odds(m)) if len(m) else m for m in alone[k]] for k in "ab"}; w = (weights["b"][1], weights["a"][1])
+    p = {k: _weighed(_odds(alone[k]), None, {0: weights[k]}, np.zeros(len(alone[k]), int)) for k in "ab"}; w = (weights["b"][1], weights["a"][1])
     g = guide(p["a"], p["b"], alignment, theta=settings.theta, weight=w, cap=settings.cap, rounds=settings.rounds); return watch(g, records, alignment, theta=settings.theta, known=labelled, strangers=_by_strangers(records, p, alignment, settings, {k: (1., weights[k][1]) for k in "ab"}), seed=settings.seed)
