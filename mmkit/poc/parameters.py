@@ -6,9 +6,9 @@
 __all__ = ['Name', 'Column', 'Columns', 'Maybe', 'Clusters', 'FILES', 'shown', 'IMAGE_ENCODERS', 'TEXT_ENCODERS', 'SCHEMAS',
            'KINDS', 'option', 'plain', 'Parameters', 'as_path', 'find_data', 'unknown_in_bundled', 'DataParameters',
            'InteractionParameters', 'encoder_name', 'encoders_together', 'AlignmentParameters',
-           'MisalignmentParameters', 'misalignment_together', 'EntityParameters', 'entities_together', 'allowed',
-           'fields', 'describe', 'ParameterError', 'problem', 'check_parameters', 'read_config', 'as_yaml',
-           'as_command', 'changed', 'parameters_cell', 'json_text']
+           'MisalignmentParameters', 'misalignment_together', 'EntityParameters', 'entities_together',
+           'CoherenceParameters', 'coherence_together', 'allowed', 'fields', 'describe', 'ParameterError', 'problem',
+           'check_parameters', 'read_config', 'as_yaml', 'as_command', 'changed', 'parameters_cell', 'json_text']
 
 # %% ../../nbs/poc/00_parameters.ipynb #1911185d
 import reprlib
@@ -45,6 +45,7 @@ class Parameters(BaseModel):
     "The base of every report's schema: nothing unknown, nothing nested, nothing changed afterwards."
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False)
     bundled: ClassVar[tuple] = tuple(BUNDLED)  # names that `data` may take besides a path
+    endings: ClassVar[tuple] = ()  # of files that the report reads itself; () = tables
 
     @field_validator("*", mode="before")
     @classmethod
@@ -73,13 +74,16 @@ def as_path(
 def find_data(
     data:str, # what the user gave
     bundled=tuple(BUNDLED), # names of sets that ship with mmkit and fit the report
+    endings:tuple=(), # of files that the report reads itself; () = tables
 )->str: # the same text
     "Refuse `data` unless it is a bundled set, a readable kind of file or a folder."
     if data in bundled: return data
     path = as_path(data)
     if not data.isprintable() or not path.exists():
         raise InputError(f"`data` is {shown(data)}: there is no such file or folder, and no bundled set has that name.{nearest(data, bundled)}")
-    if not path.is_dir(): _check_file(path)
+    if path.is_dir(): return data
+    if not endings: _check_file(path)
+    elif not path.name.lower().endswith(endings): raise InputError(f"`{path.name}` is a file of a kind that this report does not read. Export it as one of {', '.join(endings)}.")
     return data
 
 # %% ../../nbs/poc/00_parameters.ipynb #1a9b7b2e
@@ -271,8 +275,47 @@ def entities_together(
              "Prices are given, but `link_value` is 0. Say what one right link earns.": not p.link_value and (p.wrong_cost or p.review_cost)}
     return [text for text, yes in wrong.items() if yes]
 
+# %% ../../nbs/poc/00_parameters.ipynb #7f8ee9f1
+class CoherenceParameters(Parameters):
+    "What is the right order of these steps or photographs, and does the other modality help to find it?"
+    bundled: ClassVar[tuple] = ("help_steps",)
+    endings: ClassVar[tuple] = (".jsonl", ".jsonl.gz", ".csv")
+    data: str = option("help_steps", "bundled set (help_steps), or path of a JSON-lines file (one record a line, with lists of elements), of a CSV file (one element a row: record, text, position), or of a folder with one folder of numbered texts and pictures for each record")
+    first: Maybe = option("", "JSON lines only: the list to read first, or one field of its elements (steps, steps.text); empty means steps")
+    second: Maybe = option("", "JSON lines only: the list of the second modality, or nothing")
+    lists: Literal["shuffled", "ordered"] = option("shuffled", "elements without a position: is their sequence in the file their true order (ordered) or not (shuffled)? In a folder, numbers in file names are positions when ordered")
+    modality_column: Maybe = option("", "CSV only: column that tells the two modalities apart, or nothing")
+    group_column: Maybe = option("", "CSV only: column that related records share, or nothing")
+    key_column: Maybe = option("", "CSV only: column that says which elements of the two modalities belong together, or nothing")
+    order: Literal["a", "b"] = option("a", "which modality is to be ordered: the first (a) or the second (b)")
+    known_share: float = option(.7, "when every order is known: share of the groups whose order is shown; the others are ordered and checked", "share", ge=.1, le=1)
+    setting: Literal["auto", "UM", "GOLD", "WEAK", "ITER"] = option("auto", "auto: the other modality advises only where that is safe; UM: never; WEAK: one round; ITER: several rounds; GOLD: its known order is used")
+    promise: float = option(.9, "share of the orders used unseen that must be right", "share", ge=.5, le=.999)
+    audit: float = option(.05, "share of the orders used unseen that a person checks", "share", ge=.001, le=1)
+    min_validation: int = option(50, "known orders on which guidance must be tested before it is used unasked", "records", ge=2, le=100_000)
+    examples: int = option(8, "records of the queue to print", "records", ge=1, le=200)
+    review_cost: float = option(0.0, "money for a person to look at one order", "money", ge=0, le=1e12)
+    currency: Name = option("EUR", "how to call the money")
+    language: Literal["en", "ja"] = option("en", "language of the report")
+    seed: int = option(0, "seed of everything random", ge=0, le=2**31 - 1)
+
+    def together(self): return coherence_together(self)
+
+def coherence_together(
+    p, # CoherenceParameters
+)->list: # problems
+    "What does not fit together in a coherence report."
+    bundled, path = p.data in p.bundled, None if p.data in p.bundled else as_path(p.data); folder = path is not None and path.is_dir(); table = path is not None and path.suffix.lower() == ".csv"
+    lines, columns = [k for k in ("first", "second") if getattr(p, k)], [k for k in ("modality_column", "group_column", "key_column") if getattr(p, k)]
+    wrong = {f"`{(*lines, '')[0]}` names a list of a JSON-lines file, but `data` is none. Leave it out.": lines and (bundled or folder or table),
+             f"`{(*columns, '')[0]}` names a column of a CSV file, but `data` is none. Leave it out.": columns and not table,
+             "`order` is `b`, but the JSON-lines file is read with one list only. Name the second list.": p.order == "b" and not (bundled or folder or table) and not p.second,
+             "`order` is `b`, but the CSV file is read as one modality. Name the column that tells them apart.": p.order == "b" and table and not p.modality_column}
+    return [text for text, yes in wrong.items() if yes]
+
 # %% ../../nbs/poc/00_parameters.ipynb #1ff6d1da
-SCHEMAS = {"interactions": InteractionParameters, "alignment": AlignmentParameters, "misalignment": MisalignmentParameters, "entities": EntityParameters}  # template -> schema
+SCHEMAS = {"interactions": InteractionParameters, "alignment": AlignmentParameters, "misalignment": MisalignmentParameters, "entities": EntityParameters,
+    "coherence": CoherenceParameters}  # template -> schema
 
 def allowed(
     field:dict, # one property of a JSON schema
@@ -330,7 +373,7 @@ def check_parameters(
         for error in e.errors(): first.setdefault(error["loc"][0], error)
         wrong = [problem(template, error) for error in first.values()]
     if "data" not in first:
-        try: find_data(str(given.get("data", schema.model_fields["data"].default)), schema.bundled)
+        try: find_data(str(given.get("data", schema.model_fields["data"].default)), schema.bundled, schema.endings)
         except InputError as e: wrong.append(str(e))
     wrong = wrong or model.together()
     if wrong: raise ParameterError(wrong)
