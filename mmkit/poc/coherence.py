@@ -216,11 +216,11 @@ def _scores(records, ps, p):
 # %% ../../nbs/poc/07_coherence.ipynb #ff166e5c
 def frontier_plot(cells, language="en", ax=None):
     "Gain in tau as a map of alignment and known orders; tick = used, dash = not."
-    ns, grid = sorted({c["known"] for c in cells}), {(c["known"], c["quality"]): c for c in cells}; values = np.array([[grid[n, q]["gain"].value if grid[n, q]["gain"] is not None else math.nan for q in QUALITIES] for n in ns]); top = max(np.nanmax(np.abs(values), initial=0), .02)
+    ns, grid = sorted({c["known"] for c in cells}), {(c["known"], c["quality"]): c for c in cells}; values = np.array([[grid[n, q]["gain"].value if grid[n, q]["gain"] is not None else math.nan for q in QUALITIES] for n in ns]); top = max(np.nanmax(np.abs(values), initial=0), .1) # smaller gains look as small as they are
     with fonts(language):
         ax = new_axes(ax); image = ax.imshow(values, cmap="PuOr", vmin=-top, vmax=top, aspect="auto"); ax.figure.colorbar(image, ax=ax, label=say("order_gain", language).split(",")[0].split("（")[0])
         for i, n in enumerate(ns):
-            for j, q in enumerate(QUALITIES): c = grid[n, q]; ax.text(j, i, "–" if c["gain"] is None else f"{c['gain'].value:+.3f}\n±{c['gain'].value-c['gain'].low:.3f} {'✓' if c['pays'] else '–'}", ha="center", va="center", fontsize=8, color="white" if c["gain"] is not None and abs(c["gain"].value) > .7*top else "black")
+            for j, q in enumerate(QUALITIES): c = grid[n, q]; ax.text(j, i, "–" if c["gain"] is None else f"{c['gain'].value:+.3f}\n±{c['gain'].value-c['gain'].low:.3f} {'✓' if c['pays'] else '–'}", ha="center", va="center", fontsize=8, color="white" if c["gain"] is not None and abs(c["gain"].value) > .55*top else "black")
         ax.set_xticks(range(len(QUALITIES)), [f"{q:.0%}" for q in QUALITIES]); ax.set_yticks(range(len(ns)), [str(n) for n in ns]); ax.set_xlabel(say("order_frontier_x", language)); ax.set_ylabel(say("order_frontier_y", language))
     return ax
 
