@@ -129,6 +129,11 @@ def _held_signs(runs, states, tables)->tuple: # signs of kept, right?, signs of 
         kept.append(s.signs[k]); right.append(s.best[k] == r.kept[:, 1]); hidden.append(s.signs[place[r.hidden[:, 0]]])
     return np.concatenate(kept), np.concatenate(right), np.concatenate(hidden)
 
+def _open_share(played, runs, n_boot, seed)->Estimate:
+    "Share of the open records without partner, each seen by the folds: the main run knows more anchors, and its signs would look surer than those of the held-out cases."
+    rows = played["tables"][-1].rows; seen = [s.signs[np.isin(t.rows, rows)] for r, s, t in zip(runs, played["states"], played["tables"]) if len(r.kept)+len(r.hidden)]
+    return estimate_dangling(played["kept"], played["hidden"], np.concatenate(seen) if seen else played["states"][-1].signs, n_boot, seed, len(rows))
+
 # %% ../../nbs/entities/07_align.ipynb #44491a50
 def _digest(*parts)->str: return hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()[:32]
 
@@ -434,14 +439,14 @@ def _play_round(loop, turn):
     for _ in range(2): # the worth of nobody and the share without partner depend on each other
         worth = _joined_worth(loop.runs, tables, weights, share)
         settled = [settle(r, t, weights, worth, groups, n_b, e, loop.rejected) for r, t, e in zip(loop.runs, tables, loop.earlier)]; states = [s for s, _, _ in settled]
-        kept, right, hidden = _held_signs(loop.runs, states, tables); dangling = estimate_dangling(kept, hidden, states[-1].signs, n_boot=1, seed=loop.settings.seed); share = dangling.value
+        kept, right, hidden = _held_signs(loop.runs, states, tables); share = _open_share(dict(tables=tables, states=states, kept=kept, hidden=hidden), loop.runs, 1, loop.settings.seed).value
     return dict(tables=tables, weights=weights, worth=worth, states=states, scores=settled[-1][1], posterior=settled[-1][2], names=names, groups=groups, kept=kept, right=right, hidden=hidden, share=share,
                 fits=_held_fits(loop.runs, states, tables), fused=fused)
 
 # %% ../../nbs/entities/07_align.ipynb #01bff3da
-def _judged(played, settings)->dict:
+def _judged(played, runs, settings)->dict:
     "Confidence and promise from what the folds showed."
-    signs = played["states"][-1].signs; dangling = estimate_dangling(played["kept"], played["hidden"], signs, seed=settings.seed); calibration = fit_calibration(played["kept"], played["right"], played["hidden"], dangling, seed=settings.seed)
+    signs = played["states"][-1].signs; dangling = _open_share(played, runs, 200, settings.seed); calibration = fit_calibration(played["kept"], played["right"], played["hidden"], dangling, seed=settings.seed)
     curve = risk_curve(signs, calibration); threshold = choose_threshold(curve, settings.target_precision); confidence = calibration.confidence(signs)
     return dict(dangling=dangling, curve=curve, threshold=threshold, confidence=confidence, accepted=(confidence >= threshold.value) & (signs[:, 2] > 0) & (played["states"][-1].best >= 0))
 
@@ -528,7 +533,7 @@ def align_entities(
     for turn in range(s.rounds+1 if method != "embedding" else 1): # an embedding that sees no anchors stays what it is
         new = _play_round(loop, turn); history.append(dict(round=turn, held_out_fit=float(new["fits"].mean()) if len(new["fits"]) else 0., held_out_hits_1=float(new["right"].mean()), dangling=new["share"], weights={k: float(new["weights"][g].sum()) for k, g in zip(new["names"], new["groups"])}, kept=True))
         if played is not None and _worse(new["fits"], played["fits"]): history[-1]["kept"] = False; break
-        played, judged = new, _judged(new, s); judged["best"] = new["states"][-1].best; history[-1].update(accepted=int(judged["accepted"].sum()))
+        played, judged = new, _judged(new, loop.runs, s); judged["best"] = new["states"][-1].best; history[-1].update(accepted=int(judged["accepted"].sum()))
         if ledger is not None: _record(ledger, key, turn, loop.graphs, new["tables"][-1], judged, _best_contributions(new), new["names"])
         loop.earlier = [[*e, st.best] for e, st in zip(loop.earlier, new["states"])]; _first_round_weights_known(loop, new)
     return _assembled(loop, played, judged, history, start, dict(vars(s)), fingerprint, difficulty or "")

@@ -87,19 +87,21 @@ def _mean_signs(signs): return signs[:, [0, 1, 2]]
 def estimate_dangling(
     kept:np.ndarray, # (q, 5) signs of held-out records whose partner is there
     hidden:np.ndarray, # (p, 5) signs of records whose partner was taken away
-    unknown:np.ndarray, # (n, 5) signs of all records without confirmed link
+    unknown:np.ndarray, # (m, 5) signs of the records without confirmed link, under the conditions of the held-out ones; several rows a record when several folds see it
     n_boot:int=200, # redraws
     seed:int=0, # for the redraws
+    records:int|None=None, # how many records stand behind `unknown`; as many as it has rows when None
 )->Estimate: # share of the unknown records that have no partner
     "How many of the unknown records have no partner, with a 95 % interval."
     parts = [_mean_signs(x) for x in (kept, hidden, unknown)]; rng = np.random.default_rng([seed, 271])
     def once(k, h, u):
         beta = _logistic(np.vstack([k, h]), np.r_[np.zeros(len(k)), np.ones(len(h))], np.r_[np.full(len(k), 1/len(k)), np.full(len(h), 1/len(h))]*(len(k)+len(h))/2)
         p = np.clip(_chance_of(u, beta), 1e-4, 1-1e-4); return _mixture(p/(1-p))
-    if min(len(kept), len(hidden)) < 5: return Estimate(value=.5, low=0., high=1., chance=None, n=len(unknown), higher_is="worse")
-    value = once(*parts); draws = [once(*(x[rng.integers(len(x), size=len(x))] for x in parts)) for _ in range(n_boot)]
+    n = len(unknown) if records is None else records; sizes = len(kept), len(hidden), n
+    if min(len(kept), len(hidden)) < 5: return Estimate(value=.5, low=0., high=1., chance=None, n=n, higher_is="worse")
+    value = once(*parts); draws = [once(*(x[rng.integers(len(x), size=m)] for x, m in zip(parts, sizes))) for _ in range(n_boot)]
     low, high = np.quantile(draws, [.025, .975])
-    return Estimate(value=value, low=min(float(low), value), high=max(float(high), value), chance=None, n=len(unknown), higher_is="worse")
+    return Estimate(value=value, low=min(float(low), value), high=max(float(high), value), chance=None, n=n, higher_is="worse")
 
 # %% ../../nbs/entities/06_pseudo_labels.ipynb #1cef3564
 @kind
