@@ -6,8 +6,8 @@
 __all__ = ['HOMES', 'lazy_names', 'load', 'read', 'MultimodalRecords', 'quantify_interactions', 'decompose', 'synergy_bounds',
            'predict_accuracy', 'recommend_fusion', 'plan_collection', 'similarity', 'similarity_grid',
            'measure_alignment', 'measure_axes', 'recommend_alignment', 'identify', 'diagnose_misalignment',
-           'decide_misalignment', 'MultimodalGraph', 'align_entities', 'OrderedRecords', 'Ledger', 'Estimate',
-           'Verdict']
+           'decide_misalignment', 'MultimodalGraph', 'align_entities', 'OrderedRecords', 'recover_order', 'Ledger',
+           'Estimate', 'Verdict']
 
 # %% ../nbs/mmkit.ipynb #86edc1a2
 import importlib, sys
@@ -23,13 +23,13 @@ HOMES = {
     "similarity": "mmkit.alignment.similarity", "similarity_grid": "mmkit.alignment.similarity", "measure_alignment": "mmkit.alignment.calibrate", "measure_axes": "mmkit.alignment.axes",
     "recommend_alignment": "mmkit.alignment.explicit",
     "identify": "mmkit.misalignment.identify", "diagnose_misalignment": "mmkit.misalignment.detect", "decide_misalignment": "mmkit.misalignment.decide",
-    "MultimodalGraph": "mmkit.entities.graphs", "align_entities": "mmkit.entities.align", "OrderedRecords": "mmkit.coherence.sequences", "Ledger": "mmkit.ledger",
+    "MultimodalGraph": "mmkit.entities.graphs", "align_entities": "mmkit.entities.align", "OrderedRecords": "mmkit.coherence.sequences", "recover_order": "mmkit.coherence.recover", "Ledger": "mmkit.ledger",
     "Estimate": "mmkit.results", "Verdict": "mmkit.results",
 }
 _all_ = ["read", "MultimodalRecords", "quantify_interactions", "decompose", "synergy_bounds", "predict_accuracy", "recommend_fusion", "plan_collection",
          "similarity", "similarity_grid", "measure_alignment", "measure_axes", "recommend_alignment",
          "identify", "diagnose_misalignment", "decide_misalignment",
-         "MultimodalGraph", "align_entities", "OrderedRecords", "Ledger", "Estimate", "Verdict"]
+         "MultimodalGraph", "align_entities", "OrderedRecords", "recover_order", "Ledger", "Estimate", "Verdict"]
 
 # %% ../nbs/mmkit.ipynb #7c530c69
 def lazy_names(

@@ -13,6 +13,9 @@ HOMES = {name: f"mmkit.coherence.{module}" for module, names in {
     "sequences": ("OrderedRecords", "Elements", "OrderQuality", "SyntheticOrders", "help_steps", "read_recipes", "read_storybooks", "synthetic_orders", "twins"),
     "decode": ("Decoded", "decode_many", "is_cyclic", "log_odds"),
     "order": ("OrderModel", "OrderStudy", "fit_order", "study_order"),
+    "guidance": ("Alignment", "align_elements", "guide", "fit_weight"),
+    "recover": ("CoherenceResult", "recover_order", "evaluate", "watch"),
+    "review": ("Routing", "choose_margin", "route_orders", "decide_order", "accept_orders", "approved_orders", "audit_error", "explain_flips", "export_tasks", "import_tasks", "element_ids"),
     "scores": ("OrderScores", "PairedGain", "score_orders", "scores_by_length", "calibration_error", "paired_gain")}.items() for name in names}
 __getattr__, __dir__ = lazy_names("mmkit.coherence", HOMES)
 __all__ = list(HOMES)
