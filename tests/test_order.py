@@ -7,14 +7,15 @@ from mmkit.coherence.scores import score_orders
 from mmkit.coherence.sequences import OrderedRecords, help_steps, synthetic_orders
 from mmkit.coherence.decode import decode_many
 
+ALL = ("ridge", "trees", "network")
 def world(n, seed=1, **kw): return synthetic_orders(n, **dict(dict(cueless=0, noise=(.4, 1.6), seed=seed) | kw)).records
 
 @pytest.fixture(scope="module")
 def full():
-    pytest.importorskip("torch"); r = world(LEAST+60); return fit_order(r.select(np.arange(LEAST+20))), r.select(np.arange(LEAST+20, LEAST+60))
+    pytest.importorskip("torch"); r = world(LEAST+60); return fit_order(r.select(np.arange(LEAST+20)), parts=ALL), r.select(np.arange(LEAST+20, LEAST+60))
 
 def test_all_parts_take_part_and_the_sum_is_consistent(full):
-    m, new = full; assert m.parts == ("features cue", "trees", "network"); p = m.predict(new)
+    m, new = full; assert m.parts == ("ridges", "trees", "network"); p = m.predict(new)
     assert all(np.allclose(v+v.T, 1) for v in p) and score_orders(decode_many(p), new, n_boot=100).tau.low > .3
 
 def test_predictions_do_not_depend_on_the_order_of_the_input(full):
@@ -29,7 +30,7 @@ def test_truth_is_not_read_when_predicting(full):
 
 @pytest.mark.slow
 def test_same_seed_same_model(full):
-    m, new = full; again = fit_order(world(LEAST+60).select(np.arange(LEAST+20))); assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(m.predict(new), again.predict(new)))
+    m, new = full; again = fit_order(world(LEAST+60).select(np.arange(LEAST+20)), parts=ALL); assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(m.predict(new), again.predict(new)))
 
 def test_a_record_is_judged_without_its_companions(full):
     m, new = full; assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(m.predict(new.select([3, 7])), [m.predict(new)[k] for k in (3, 7)]))
@@ -51,3 +52,12 @@ def test_refused_in_words(make, words):
 
 def test_no_cue_no_claim():
     m = fit_order(world(60, cueless=1.), parts=("ridge",)); assert np.mean([np.abs(v-.5).mean() for v in m.predict(world(40, seed=9, cueless=1.))]) < .12
+
+def test_a_view_that_says_nothing_hardly_harms_the_mean():
+    r = world(140); rng = np.random.default_rng(0); noisy = r.with_features("a", "noise", rng.normal(size=(len(r.a.text), 30))); f = lambda r: study_order(r, folds=3, n_boot=100).model.tau.value
+    assert f(noisy) > f(r)-.12
+
+def test_nearness_finds_an_order_that_no_line_has():
+    rng = np.random.default_rng(0); turn = lambda k: [[np.cos(1.6*k+.3*e), np.sin(1.6*k+.3*e)] for e in rng.normal(size=1)][0]  # the time runs round a circle
+    r = OrderedRecords([[{"features": {"angle": np.array(turn(k))}, "position": k} for k in range(4)] for _ in range(60)], ordered=False); s = study_order(r, folds=3, n_boot=100)
+    assert s.gain.gain.low > 0 and s.model.tau.value > .6

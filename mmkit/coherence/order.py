@@ -6,7 +6,8 @@
 __all__ = ['JAPANESE', 'BACK', 'NEW', 'STOP', 'LEAST', 'OrderModel', 'fit_order', 'OrderStudy', 'study_order']
 
 # %% ../../nbs/coherence/01_order.ipynb #f9bfd59d
-import functools, re
+import re
+from collections import Counter
 from dataclasses import dataclass
 import numpy as np
 from ..checks import InputError, check_choice, check_number, warn_weak
@@ -19,6 +20,8 @@ from ..results import amount, html_table, kind, number
 JAPANESE = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
 BACK, NEW = set("it them they this these that those he she his her the それ これ その この".split()), set("a an some one another".split())
 
+STOP = set("the a an and or of to in into with it is are be on for at until if your you this that as then from".split())
+
 def _tokens(text)->list: # of words, or of pairs of letters
     text = (text or "").lower()
     return [text[i:i+2] for i in range(len(text)-1)] if JAPANESE.search(text) else re.findall(r"[^\W\d_]+|\d+", text)
@@ -29,24 +32,49 @@ def _cues(text)->list: # 6 numbers
 
 def _ends(text)->list: w = _tokens(text); return [f"^{t}" for t in w[:2]]+[f"{t}$" for t in w[-1:]]
 
+def _company(side)->list: # of lists of tokens, one for each element
+    "Each content word replaced by whether another element of the record has it: only how things are spoken of remains."
+    out = []
+    for r in range(len(side)):
+        words = [_tokens(t) for t in side.text[side.rows(r)]]; roots = [[_root(w) for w in x] for x in words]; count = Counter(w for x in roots for w in set(x))
+        for x, y in zip(words, roots):
+            t = ["^", *(w if w in STOP | BACK | NEW or len(w) < 2 else "#" if w.isdigit() else ("shared" if count[v] > 1 else "own")+next((e for e in ("ing", "ed", "s") if w.endswith(e)), "") for w, v in zip(x, y)), "$"]
+            out.append([" ".join(t[i:i+k]) for k in (1, 2, 3) for i in range(len(t)-k+1)])
+    return out
+
+def _root(w)->str: # without the commonest English endings
+    w = next((w[:-len(e)] for e in ("ing", "ed", "es", "s", "e") if w.endswith(e) and len(w) > len(e)+2), w); return w[:-1] if len(w) > 3 and w[-1] == w[-2] else w
+
 def _centred(x, record)->np.ndarray: # (m, d)
     "Columns minus their mean within the record; missing rows count as the mean."
     x = np.asarray(x, float); there = ~np.isnan(x).all(1) if x.shape[1] else np.ones(len(x), bool); n = np.bincount(record, there, record.max()+1 if len(record) else 0); total = np.zeros((len(n), x.shape[1])); np.add.at(total, record[there], x[there])
     out = x-(total/np.maximum(n, 1)[:, None])[record]; out[~there] = 0; return out
 
 # %% ../../nbs/coherence/01_order.ipynb #6214cb58
+def _near(x, landmarks=500):
+    "Nearness to known elements: columns whose inner products are a Gaussian of the distance, as wide as the median distance; None for fewer than 40 vectors."
+    from sklearn.kernel_approximation import Nystroem
+    from sklearn.metrics.pairwise import euclidean_distances
+    x = x[~np.isnan(x).any(1)]; rng = np.random.default_rng(0); few = x[rng.permutation(len(x))[:300]]; middle = np.median(euclidean_distances(few, squared=True)[np.triu_indices(len(few), 1)]) if len(x) >= 40 else 0
+    return Nystroem(gamma=1/middle, n_components=min(landmarks, len(x)), random_state=0).fit(x) if middle > 0 else None
+
+# %% ../../nbs/coherence/01_order.ipynb #7cf70399
+def _spoken(side, view)->list: # of lists of tokens
+    if view == "company": return _company(side)
+    return [_ends(t) if view == "ends" else (w := _tokens(t))+[f"{a} {b}" for a, b in zip(w, w[1:])] for t in side.text]
+
+# %% ../../nbs/coherence/01_order.ipynb #155401c5
 class _Views:
     "What a model reads in an element; fitted on training texts, centred within the record."
     def __init__(self, side:Elements):
         from sklearn.feature_extraction.text import TfidfVectorizer
         self.read = {}; texts = [t or "" for t in side.text]
         if any(t.strip() for t in texts):
-            grams = lambda t: (w := _tokens(t))+[f"{a} {b}" for a, b in zip(w, w[1:])]
-            for name, analyzer in (("words", grams), ("ends", _ends)):
-                try: self.read[name] = TfidfVectorizer(analyzer=analyzer, min_df=2, sublinear_tf=True).fit(texts)
+            for name in ("words", "ends", "company"):
+                try: self.read[name] = TfidfVectorizer(analyzer=list, min_df=2, sublinear_tf=True).fit(_spoken(side, name))
                 except ValueError: pass  # no word comes twice
             spread = _centred([_cues(t) for t in texts], side.record).std(0); self.read["cues"] = 1/np.where(spread > 0, spread, np.inf)
-        for name, v in side.features.items(): self.read[f"features {name}"] = v.shape[1]
+        for name, v in side.features.items(): self.read[f"features {name}"] = v.shape[1]; self.read |= {f"near {name}": n for n in [_near(v)] if n}
         if not self.read: raise InputError(f"`{side.name}` has neither text nor features. Encode the pictures first: records.encode(side, 'lite0').")
 
     def __call__(self, side)->dict: # view -> (m, d) centred
@@ -54,38 +82,37 @@ class _Views:
         out = {}
         for name, v in self.read.items():
             if name == "cues": x = np.array([_cues(t) for t in side.text])*v
+            elif name.startswith("near "): u = side.features[name[5:]]; x = np.full((len(u), len(v.components_)), np.nan); there = ~np.isnan(u).any(1); x[there] = v.transform(u[there]) if there.any() else 0
             elif name.startswith("features "):
                 x = side.features.get(name[9:])
                 if x is None or x.shape[1] != v: raise InputError(f"The model was trained with the features `{name[9:]}` ({v} numbers), which `{side.name}` lacks. Encode both the same way.")
-            else: x = v.transform([t or "" for t in side.text]).toarray()
+            else: x = v.transform(_spoken(side, name)).toarray()
             out[name] = _centred(x, side.record)
         return out
 
 # %% ../../nbs/coherence/01_order.ipynb #796eaaa7
-def _solved(x, y, at, alpha)->tuple: # (weights (d,), predictions (m,) of each group by the model without it)
-    "Ridge without intercept, in the smaller of its two forms; `at` (m,) int are the groups."
+def _solved(x, y, at, alpha, gram)->tuple: # (weights (d, t), predictions (m, t) of each group by the model without it)
+    "Ridge without intercept, in the smaller of its two forms; `at` (m,) int are the groups, `gram` the inner products of its columns or rows, whichever are fewer."
     from scipy.linalg import cho_factor, cho_solve, lapack
-    m, d = x.shape; rows = [np.flatnonzero(at == g) for g in range(at.max()+1)]; out = np.empty(m)
+    m, d = x.shape; rows = [np.flatnonzero(at == g) for g in range(at.max()+1)]; out = np.empty(y.shape)
     if d < m: # (K + a)^-1 = (1 - X (X'X + a)^-1 X') / a
-        inner = np.linalg.inv(x.T @ x+alpha*np.eye(d)); w = inner @ (x.T @ y); dual = (y-x @ w)/alpha; block = lambda i: (np.eye(len(i))-x[i] @ inner @ x[i].T)/alpha
+        inner = np.linalg.inv(gram+alpha*np.eye(d)); w = inner @ (x.T @ y); dual = (y-x @ w)/alpha; block = lambda i: (np.eye(len(i))-x[i] @ inner @ x[i].T)/alpha
     else:
-        c = cho_factor(x @ x.T+alpha*np.eye(m), lower=True); dual = cho_solve(c, y); w = x.T @ dual; inverse = lapack.dpotri(c[0], lower=1)[0]
+        c = cho_factor(gram+alpha*np.eye(m), lower=True); dual = cho_solve(c, y); w = x.T @ dual; inverse = lapack.dpotri(c[0], lower=1)[0]
         block = lambda i: (t := np.tril(inverse[np.ix_(i, i)]))+np.tril(t, -1).T
     for i in rows: out[i] = y[i]-np.linalg.solve(block(i), dual[i])
     return w, out
 
 class _Ridge:
-    "Position from one set of columns; the penalty with the smallest error on left-out groups."
+    "Targets from one set of columns; the penalty with the smallest error of the first target on left-out groups."
     def __init__(self, x, y, at):
-        self.scale = np.sqrt(max((x*x).sum(1).mean(), 1e-12)); x = x/self.scale; best = np.inf
+        self.scale = np.sqrt(max((x*x).sum(1).mean(), 1e-12)); x = x/self.scale; best, gram = np.inf, x.T @ x if x.shape[1] < len(x) else x @ x.T
         for alpha in (.3, 1., 3., 10.):
-            w, held = _solved(x, y, at, alpha); error = ((y-held)**2).sum()
+            w, held = _solved(x, y, at, alpha, gram); error = ((y-held)**2).reshape(len(y), -1)[:, 0].sum()
             if error < best: best, self.weights, self.held, self.alpha = error, w, held, alpha
     def __call__(self, x)->np.ndarray: return x/self.scale @ self.weights
 
 # %% ../../nbs/coherence/01_order.ipynb #4d03c697
-STOP = set("the a an and or of to in into with it is are be on for at until if your you this that as then from".split())
-
 def _marks(text)->tuple: # words: content, referred to, introduced, in the first half, in the second
     w = _tokens(text); content, half = {t for t in w if t not in STOP and len(t) > 1}, len(w)//2
     return content, {b for a, b in zip(w, w[1:]) if a in BACK}, {b for a, b in zip(w, w[1:]) if a in NEW}, content & set(w[:half]), content & set(w[half:])
@@ -188,11 +215,25 @@ def _projected(views, side_rows, axes=None, dims=48):
     found = randomized_svd(z[side_rows], min(dims, *z[side_rows].shape), n_iter=2, random_state=0)[2].T; return z @ found, (scales, found)
 
 # %% ../../nbs/coherence/01_order.ipynb #ced53705
+def _targets(rank)->np.ndarray: # (n, 2), centred
+    "The rank scaled to a length of one, and a target that stretches the beginning and the end."
+    k, last = rank.astype(float), rank.max(); y = np.column_stack([k/max(last, 1), np.exp(-(last-k)/2)-np.exp(-k/2)]); return y-y.mean(0)
+
+def _together(x, ridges)->np.ndarray: # (m, d): all views side by side, each with its weight
+    return np.concatenate([np.sqrt({"ends": .6, "cues": .15, "company": .3}.get(k, 1.))*v/ridges[k].scale for k, v in x.items()], 1)
+
+def _share(held, y)->np.ndarray: # (2,) what one ridge's predictions are multiplied with: correlation with the truth on left-out groups / spread
+    spread = np.maximum(held.std(0), 1e-12); return np.maximum((held*y).mean(0)/(spread*np.maximum(y.std(0), 1e-12)), 0)/spread
+
+def _columns(t, share)->np.ndarray: # (m, 1 + ridges): the mean of all, then the rank each ridge predicts
+    return np.column_stack([np.mean([(t[k]*v).mean(1) for k, v in share.items()], 0), *(v[:, 0] for v in t.values())])
+
+# %% ../../nbs/coherence/01_order.ipynb #e55807c6
 def fit_order(
     records, # `OrderedRecords`; records without a known order are left out
     side:str="a", # which modality
     *,
-    parts=("ridge", "trees", "network"), # what is summed; with fewer than `LEAST` labelled records the ridges alone
+    parts=("ridge",), # what is summed: the ridges, "trees", "network"; with fewer than `LEAST` labelled records the ridges alone
     seed:int=0, # for folds, trees and networks
 )->OrderModel:
     "Learn P(this before that) from records whose order is known. Raises `InputError` with fewer than 8 of them."
@@ -202,24 +243,23 @@ def fit_order(
     if len(known) < 8: raise InputError(f"{len(known)} records have a known order of two or more elements, but at least 8 are needed to learn from.")
     data = records.select(known); s = data.side(side); record, rows = s.record, np.arange(len(known)); groups = np.unique(data.groups.astype(str), return_inverse=True)[1].reshape(-1)
     if len(set(groups.tolist())) < 6: raise InputError(f"The labelled records form {len(set(groups.tolist()))} groups, but at least 6 are needed: weights are fitted on left-out groups.")
-    y = np.concatenate([(v := s.rank[s.rows(r)].astype(float), (v-v.mean())/max(v.max(), 1))[1] for r in rows]); views = _Views(s); x = views(s); at = np.unique(groups[record], return_inverse=True)[1].reshape(-1)
-    ridges = {k: _Ridge(v, y, at) for k, v in x.items()}; 
-    if len(x) > 1: ridges["all"] = _Ridge(np.concatenate([v/ridges[k].scale for k, v in x.items()], 1), y, at)
-    held = np.column_stack([r.held for r in ridges.values()]); used = [*ridges]+[p for p in ("trees", "network") if p in parts and len(known) >= LEAST]
-    target, weight = _flat([np.less.outer(v := s.rank[s.rows(r)], v) for r in rows]), _flat([np.full((n, n), 1/(n*(n-1))) for n in s.sizes]); ties = _flat([np.not_equal.outer(v := s.rank[s.rows(r)], v) for r in rows])
-    out, fitted = {k: _differences(s, rows, held[:, c]) for c, k in enumerate(ridges)}, dict(views=views, ridges=ridges, names=list(x))
-    if len(used) > len(ridges): out |= _crossed(s, rows, groups, x, held, target, weight*ties, used[len(ridges):], seed, fitted)
-    table = np.column_stack([_flat(out[p]) for p in used]); ok = ties.astype(bool); weight = weight[ok]/weight[ok].mean(); base = _baseline(list(ridges))
-    alone = _flat(_differences(s, rows, held[:, list(ridges).index(base)]))
-    return OrderModel(side, tuple(used), _logistic(table[ok], target[ok], weight), float(_logistic(alone[ok][:, None], target[ok], weight)[0]), len(known), seed, fitted)
+    y = np.concatenate([_targets(s.rank[s.rows(r)]) for r in rows]); views = _Views(s); x = views(s); at = np.unique(groups[record], return_inverse=True)[1].reshape(-1)
+    ridges = {k: _Ridge(v, y, at) for k, v in x.items()}
+    if len(x) > 1: ridges["all"] = _Ridge(_together(x, ridges), y, at)
+    held = {k: r.held for k, r in ridges.items()}; fitted = dict(views=views, ridges=ridges, share={k: _share(v, y) for k, v in held.items()}); columns = _columns(held, fitted["share"])
+    used = ["ridges"]+[p for p in ("trees", "network") if p in parts and len(known) >= LEAST]; pairs = lambda f: _flat([f(v := s.rank[s.rows(r)], v) for r in rows])
+    target, ties, weight = pairs(np.less.outer), pairs(np.not_equal.outer), _flat([np.full((n, n), 1/(n*(n-1))) for n in s.sizes]); out = {"ridges": _differences(s, rows, columns[:, 0])}
+    if len(used) > 1: out |= _crossed(s, rows, groups, x, columns, target, weight*ties, used[1:], seed, fitted)
+    ok = ties.astype(bool); weight = weight[ok]/weight[ok].mean(); fit = lambda grids: _logistic(np.column_stack([_flat(g)[ok] for g in grids]), target[ok], weight)
+    return OrderModel(side, tuple(used), fit([out[p] for p in used]), float(fit([_differences(s, rows, held[_baseline(list(ridges))][:, 0])])[0]), len(known), seed, fitted)
 
 def _baseline(names)->str: return next((k for k in names if k.startswith("features ")), "words" if "words" in names else names[0])
 
-# %% ../../nbs/coherence/01_order.ipynb #64b03ade
-def _crossed(s, rows, groups, x, held, target, weight, used, seed, fitted)->dict: # part -> (n, n) log-odds of each record, by a copy that has not seen it
+# %% ../../nbs/coherence/01_order.ipynb #fd3ccf2b
+def _crossed(s, rows, groups, x, columns, target, weight, used, seed, fitted)->dict: # part -> (n, n) log-odds of each record, by a copy that has not seen it
     "Trees and networks without a third of the groups each."
     third = np.random.default_rng([seed, 3301]).permutation(groups.max()+1) % 3; fold = third[groups]; marks = [_marks(t) for t in s.text]
-    columns = np.column_stack([held, x["cues"]]) if "cues" in x else held; z, axes = _projected(x, slice(None)); rich = np.column_stack([z, columns]); table = _pair_table(s, rows, columns, marks)
+    columns = np.column_stack([columns, x["cues"]]) if "cues" in x else columns; z, axes = _projected(x, slice(None)); rich = np.column_stack([z, columns]); table = _pair_table(s, rows, columns, marks)
     owner = np.repeat(fold, s.sizes*(s.sizes-1)); out = {p: [None]*len(rows) for p in used}; fitted |= dict(axes=axes, trees=[], network=[])
     for k in range(3):
         own = np.flatnonzero(fold == k); rest = np.flatnonzero(fold != k); train = (owner != k) & (weight > 0)
@@ -231,7 +271,7 @@ def _crossed(s, rows, groups, x, held, target, weight, used, seed, fitted)->dict
             for r, m in zip(own, n(s, own, rich)): out["network"][r] = m
     return out
 
-# %% ../../nbs/coherence/01_order.ipynb #e55807c6
+# %% ../../nbs/coherence/01_order.ipynb #3ec126d1
 def _predict(
     self,
     records, # `OrderedRecords` with the same texts and features
@@ -241,10 +281,10 @@ def _predict(
     s, f = records.side(self.side), self._fitted; rows = np.arange(len(s))
     if not len(s.text): return [np.zeros((0, 0))]*len(s)
     x = f["views"](s); t = {k: r(x[k]) for k, r in f["ridges"].items() if k != "all"}
-    if baseline: return [_probability(self.temperature*d) for d in _differences(s, rows, t[_baseline(list(f["ridges"]))])]
-    if "all" in f["ridges"]: t["all"] = f["ridges"]["all"](np.concatenate([x[k]/f["ridges"][k].scale for k in f["names"]], 1))
-    columns, parts = np.column_stack(list(t.values())), {k: _differences(s, rows, v) for k, v in t.items()}
-    if len(self.parts) > len(parts): parts |= _asked(s, rows, x, columns, f)
+    if baseline: return [_probability(self.temperature*d) for d in _differences(s, rows, t[_baseline(list(f["ridges"]))][:, 0])]
+    if "all" in f["ridges"]: t["all"] = f["ridges"]["all"](_together(x, f["ridges"]))
+    columns = _columns(t, f["share"]); parts = {"ridges": _differences(s, rows, columns[:, 0])}
+    if len(self.parts) > 1: parts |= _asked(s, rows, x, columns, f)
     return [_probability(sum(w*parts[p][r] for p, w in zip(self.parts, self.weights))) for r in rows]
 
 def _asked(s, rows, x, columns, f)->dict:
@@ -276,7 +316,7 @@ def study_order(
     side:str="a", # which modality
     *,
     folds:int=5, # parts, by group
-    parts=("ridge", "trees", "network"), # as in `fit_order`
+    parts=("ridge",), # as in `fit_order`
     seed:int=0, # for the folds and the models
     n_boot:int=1000, # bootstrap draws of the intervals
 )->OrderStudy:
