@@ -37,6 +37,7 @@ def test_an_unrelated_partner_is_refused():
 def test_too_few_known_orders_stay_alone_and_say_so():
     _, r = play(n_known=40); assert r.sides["a"].used == "UM" and "40 records" in r.why("a") and "50" in r.why("a", "ja") and play(n_known=40, min_validation=30)[1].sides["b"].used == "WEAK"
 
+@pytest.mark.slow
 def test_iterating_is_refused_on_a_poor_alignment():
     _, r = play(setting="ITER", knobs=dict(alignment=.5)); assert r.sides["a"].used == "WEAK" and "70 %" in r.why("a")
     _, r = play(setting="ITER", knobs=dict(alignment=.95), theta=(.8, .8)); assert {s.used for s in r.sides.values()} <= {"ITER", "WEAK", "UM"}
@@ -55,6 +56,7 @@ def test_the_order_of_a_record_does_not_reach_its_own_evidence():
     r = one_side(learnable()); rank = r.a.rank.copy(); rank[r.a.rows(7)] = rank[r.a.rows(7)][::-1].copy(); x, y = (recover_order(v, setting="UM", parts=("ridge",), folds=3, seed=1).sides["a"].alone for v in (r, with_ranks(r, "a", rank))); moved = [not np.allclose(p, q, atol=.01) for p, q in zip(x, y)]
     assert not moved[7] and sum(moved) > 10  # others have learnt from it; the last digits move with the temperature, which is fitted on them
 
+@pytest.mark.filterwarnings("ignore")
 def test_unknown_orders_are_not_read():
     r = one_side(learnable()); known = np.arange(50) < 35; hidden = np.where(r.a.record < 35, r.a.rank, -1); x, y = (recover_order(v, setting="UM", parts=("ridge",), folds=3, known=known) for v in (r, with_ranks(r, "a", hidden)))
     assert all((p == q).all() for p, q in zip(x.sides["a"].p, y.sides["a"].p)) and x.quantities["tau_a"] == y.quantities["tau_a"] and tau_like(x, r) > .2
@@ -68,8 +70,10 @@ def test_renaming_changes_nothing():
     for k in "ab": assert all(x.order(i, k) == y.order(i, k) for i in x.ids)
     assert all(np.allclose(p[np.ix_(m, m)], q, atol=1e-6) for p, q, m in zip(x.sides["a"].p, y.sides["a"].p, move))
 
+@pytest.mark.slow
 def test_same_seed_same_answer(good): assert play()[1].to_json().split('"seconds"')[1].split("\n", 1)[1] == good[1].to_json().split('"seconds"')[1].split("\n", 1)[1]
 
+@pytest.mark.slow
 def test_learning_from_unknown_orders_is_only_kept_where_it_is_safe():
     r = learnable(45); options = dict(parts=("ridge",), folds=3, known=np.arange(45) < 25, alignment="key"); x, y, z = recover_order(r, label_poor=True, min_validation=20, **options), recover_order(r, label_poor=True, **options), recover_order(r, **options)
     assert x.settings.label_poor and all(np.allclose(p+p.T, 1) for p in x.sides["a"].p) and all((p == q).all() for p, q in zip(y.sides["a"].alone, z.sides["a"].alone))  # 25 known orders cannot show that it is safe
