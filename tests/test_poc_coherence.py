@@ -48,7 +48,7 @@ def test_the_first_page_answers(report):
 def test_piles_and_orders_agree_with_the_data(report):
     r = results(report); assert len(r["orders"]) == 30 and {o["record"] for o in r["orders"]} == {f"r{i} <b>" for i in range(30)}
     assert all(sorted(o["order"]) == list(range(5)) for o in r["orders"]) and all(o["unseen"] or not o["audit"] for o in r["orders"]) and r["promised"] == any(o["unseen"] for o in r["orders"])
-    assert any(o["audit"] for o in r["orders"]) == r["promised"] and r["estimates"]["tau_a"]["low"] > .3 # verbs tell the order
+    assert r["promised"] and any(o["audit"] for o in r["orders"]) and sum(o["unseen"] for o in r["orders"]) >= 5 and r["estimates"]["tau_a"]["low"] > .3 # verbs tell the order
 
 def test_every_number_has_its_company(report):
     r = results(report)

@@ -116,7 +116,7 @@ def run(p, task, progress=None)->CoherenceResult:
 
 def routed(p, task, result):
     "Machine or person, for every record without a known order."
-    return route_orders(result, p.order, promise=p.promise, audit=p.audit, seed=p.seed)
+    return route_orders(result, p.order, importance=float(p.importance == "high"), promise=p.promise, audit=p.audit, seed=p.seed)
 
 # %% ../../nbs/poc/07_coherence.ipynb #317b9a50
 QUALITIES, THRESHOLDS = (1., .8, .5, .2), (.6, .8, .95)

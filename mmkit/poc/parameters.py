@@ -290,6 +290,7 @@ class CoherenceParameters(Parameters):
     order: Literal["a", "b"] = option("a", "which modality is to be ordered: the first (a) or the second (b)")
     known_share: float = option(.7, "when every order is known: share of the groups whose order is shown; the others are ordered and checked", "share", ge=.1, le=1)
     setting: Literal["auto", "UM", "GOLD", "WEAK", "ITER"] = option("auto", "auto: the other modality advises only where that is safe; UM: never; WEAK: one round; ITER: several rounds; GOLD: its known order is used")
+    importance: Literal["low", "high"] = option("low", "what a wrong order does: low (sure orders may be used unseen) or high (a person decides every one)")
     promise: float = option(.9, "share of the orders used unseen that must be right", "share", ge=.5, le=.999)
     audit: float = option(.05, "share of the orders used unseen that a person checks", "share", ge=.001, le=1)
     min_validation: int = option(50, "known orders on which guidance must be tested before it is used unasked", "records", ge=2, le=100_000)
