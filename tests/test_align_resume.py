@@ -15,7 +15,7 @@ pair = emoji_graphs(rows=300, dangling=.14); seeds, _ = pair.seeds(.3); write = 
 def dying(*a): write(*a); os.kill(os.getpid(), signal.SIGKILL)  # after the commit, before the checkpoint says so
 if fault: l._append = dying
 print("start", flush=True)
-result = align_entities(pair.graph_a, pair.graph_b, seeds, folds=2, rounds=0, checkpoint=f"{folder}/checkpoint", ledger=l.Ledger(f"{folder}/decisions.db"))
+result = align_entities(pair.graph_a, pair.graph_b, seeds, target_precision=.8, folds=2, rounds=0, checkpoint=f"{folder}/checkpoint", ledger=l.Ledger(f"{folder}/decisions.db"))
 result.to_frame().to_csv(f"{folder}/ranking.csv", index=False)
 """
 
