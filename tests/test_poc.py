@@ -74,6 +74,18 @@ class Words(HTMLParser):
 
 def words(page): w = Words(); w.feed(page); return " ".join(w.text)
 
+def check_page(report):
+    "Five files, and a page that needs nothing else and runs nothing; for the reports of several templates."
+    html = read(report, "report.html"); assert sorted(p.name for p in report[1].iterdir()) == sorted(runner.FILES)
+    assert faults(html) == [] and len(html.encode()) < 3_000_000 and f'<html lang="{report[0]}">' in html and html.count("data:image/png;base64,") >= 2 and "<script" not in html and "<img src=//" not in html
+
+def check_language(report):
+    "The page is in one language, and every message was found."
+    text = words(read(report, "report.html")); japanese = re.findall(r"[\u3040-\u30ff\u4e00-\u9fff]", text.replace("円", ""))
+    assert not re.search(r"\{\w*\}", text) and not set(re.findall(r"\w+", text)) & {k for k in MESSAGES if "_" in k}
+    if report[0] == "en": assert not japanese
+    else: assert len(japanese) > 600 and "判定" in text and "偶然水準" in text and "Verdict" not in text
+
 def test_the_page_speaks_one_language(report):
     text = words(read(report, "report.html"))
     assert not re.search(r"\{\w*\}", text) and not set(re.findall(r"\w+", text)) & {k for k in MESSAGES if "_" in k}  # no hole, no bare key
