@@ -9,8 +9,8 @@ pytestmark = pytest.mark.slow
 # Templates run through the report runner (tests/test_poc.py), benchmarks with `make bench`.
 ELSEWHERE = {"templates", "benchmarks"}
 # Cases whose stored results took many minutes: the same cells on less work.
-LESS = {"01_interactions_replication": dict(tables=100, programmes=20, searched=10_000, null_sets=40, large_sets=4, accuracy_tables=60, sets=20, draws=19, curve_sets=3),
-        "03_alignment_replication": dict(small=True, epochs=3, n_null=19), "04_alignment_emoji": dict(draws=3), "05_misalignment_replication": dict(seconds=1, probe_epochs=1),
+LESS = {"01_interactions_replication": dict(tables=100, programmes=20, searched=10_000, null_sets=40, large_sets=4, null_draws=10, accuracy_tables=60, sets=20, draws=19, curve_sets=3),
+        "03_alignment_replication": dict(small=True, epochs=3, n_null=19), "02_buying_decision": dict(thinned=3), "04_alignment_emoji": dict(draws=3, every=3), "05_misalignment_replication": dict(seconds=1, probe_epochs=1, probed=500),
         "07_entities_emoji": dict(rows=170, draws=[11], off=["name"], looks=20), "09_decoder_defect": dict(draws=400, worlds=200, folds=3)}
 # A process for each notebook: it defines the classes of its module once more, and what it registers must not outlive it.
 CODE = "import sys; from nbdev.test import nbdev_test; nbdev_test(sys.argv[1])"

@@ -196,19 +196,25 @@ def _topo(s, rules, width):
 
 # %% ../../nbs/coherence/02_decode.ipynb #323278fb
 def _beam(s, rules, width):
-    n = len(s); beams = [(0., 0, ())]  # score, bit mask, order
-    for _ in range(n):
-        grown = []
-        for score, placed, order in beams:
-            left = [j for j in range(n) if not placed >> j & 1]; gain = s[np.ix_(left, left)].sum(1)  # against everything still to come
-            may = left if rules is None else [j for j in left if not rules.after[j] & ~placed and rules.pin[j] in (-1, len(order))]
-            grown += [(score+g, placed | 1 << j, (*order, j)) for j, g in zip(left, gain) if j in may]
-        grown.sort(key=lambda b: -b[0]); beams, fine = [], {}
-        for b in grown:
-            if rules is not None and b[1] not in fine: fine[b[1]] = rules.fits(b[1])
-            if rules is None or fine[b[1]]: beams.append(b)
-            if len(beams) == width: break
-    return [list(b[2]) for b in beams[:2]], (beams[0][0]-beams[1][0] if len(beams) > 1 else math.inf if _only(rules, n) else math.nan)
+    n = len(s); score, left, orders, masks = np.zeros(1), np.ones((1, n), bool), np.empty((1, 0), int), [0]
+    for place in range(n):
+        total = np.where(left, score[:, None]+left.astype(float) @ s.T, -np.inf)  # (beams, n): against everything still to come
+        if rules is not None: total[[[bool(rules.after[j] & ~m) or rules.pin[j] not in (-1, place) for j in range(n)] for m in masks]] = -np.inf
+        best = np.argsort(-total, axis=None, kind="stable")[:np.isfinite(total).sum()]
+        if rules is None: best = best[:width]
+        else: best, masks = _fitting(best, masks, rules, width)
+        b, j = np.divmod(best, n); score, orders, left = total[b, j], np.c_[orders[b], j], left[b]; left[np.arange(len(j)), j] = False
+    return orders[:2].tolist(), (score[0]-score[1] if len(score) > 1 else math.inf if _only(rules, n) else math.nan)
+
+def _fitting(best, masks, rules, width)->tuple: # (choices, sets placed by them)
+    "The first choices after which the rules can still be met."
+    n, fine, kept = rules.n, {}, []
+    for k in best:
+        m = masks[k//n] | 1 << int(k % n)
+        if m not in fine: fine[m] = rules.fits(m)
+        if fine[m]: kept.append((k, m))
+        if len(kept) == width: break
+    return np.array([k for k, _ in kept]), [m for _, m in kept]
 
 def _only(rules, n)->bool:
     "Do the rules leave a single order?"

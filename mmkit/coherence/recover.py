@@ -61,7 +61,7 @@ class RecoverSettings:
     weight:tuple|None = None # weights of (a to b, b to a), or None: fitted on records with a known order
     cap:float = 4. # largest log-odds that is heard
     rounds:int = 3 # most rounds of guidance
-    parts:tuple = ("ridge", "trees", "network") # of the order models
+    parts:tuple = ("ridge",) # of the order models
     folds:int = 5 # parts, by group
     method:str = "kemeny" # decoder
     label_poor:bool = False # learn from confident records without a known order, too?
@@ -530,7 +530,7 @@ def recover_order(
     weight=None, # weights of (a to b, b to a); None: fitted
     cap:float=4., # largest log-odds that is heard
     rounds:int=3, # most rounds, 1..3
-    parts=("ridge", "trees", "network"), # of the order models, as in `fit_order`
+    parts=("ridge",), # of the order models, as in `fit_order`
     folds:int=5, # parts, by group
     method:str="kemeny", # decoder
     label_poor:bool=False, # learn from confident records without a known order, too, if that is safe?

@@ -500,8 +500,8 @@ def read_recipes(
     path=None, # of recipes.jsonl; below MMKIT_SHARED_DATA when None
     seed:int=0, # for the shuffle
 )->OrderedRecords:
-    "Recipes: steps, and ingredients in the author's order."
-    return OrderedRecords.from_jsonl(_shared(path, "recipes/recipes.jsonl"), "steps.text", "ingredients", seed=seed, licence="public domain")
+    "Recipes: steps, and ingredients in the author's order. Nothing says which step needs which ingredient, so partners can only be guessed (pairing soft)."
+    return OrderedRecords.from_jsonl(_shared(path, "recipes/recipes.jsonl"), "steps.text", "ingredients", pairing="soft", seed=seed, licence="public domain")
 
 def read_storybooks(
     path=None, # of storybooks.jsonl.gz; below MMKIT_SHARED_DATA when None
