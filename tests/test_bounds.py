@@ -22,13 +22,13 @@ def test_the_inner_value_belongs_to_a_real_distribution():
 
 def test_the_released_constant_breaks_and_ours_does_not():
     rng, broken = np.random.default_rng(3), 0
-    for _ in range(400):
+    for _ in range(200):
         p = rng.exponential(size=(2, 2, 2)); p /= p.sum(); s = decompose(p).synergy
         ours, theirs = synergy_bounds(*three(p)), synergy_bounds(*three(p), compat="paper")
         assert ours.lower <= s+1e-9 and ours.lower_disagreement <= ours.lower_redundancy+1e-9
         assert theirs.lower_redundancy <= ours.lower_redundancy+1e-7  # a dropped table only loses
         broken += theirs.lower_disagreement > s+1e-9
-    assert 5 <= broken <= 40  # 17 of 400 in the study this repeats
+    assert 2 <= broken <= 22  # 17 of 400 in the study this repeats
 
 def test_published_means_of_random_tables():
     "Exponential weights, 2x2x2: S 0.079, lower 0.035, exact upper 0.226, cell fill 0.330, released 0.707 (60 tables; here 200, another draw)."

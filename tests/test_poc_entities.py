@@ -47,7 +47,7 @@ def test_piles_agree_with_the_numbers(report):
     r = results(report); c = r["counts"]; assert c["accept"]+c["review"]+c["leave"] == c["n_a"]-c["seeds"] and len(r["accepted"]) == c["accept"] and len(r["review"]) == c["review"] and c["seeds"] == 90
     assert all(l["confidence"] > .2 for l in r["review"]) and not {l["a"] for l in r["accepted"]} & {l["a"] for l in r["review"]} and r["certified"] == (c["accept"] > 0 and not r["refusal"])
     right = np.mean([l["a"][1:] == l["b"][1:] for l in r["accepted"]]) if r["accepted"] else None
-    if right is not None: assert r["truth"]["truth_precision"] == pytest.approx(right)
+    if right is not None: assert r["truth"]["truth_precision"]["value"] == pytest.approx(right)
     order = [l["confidence"] for l in r["review"]]; assert order == sorted(order, reverse=True)
 
 def test_every_number_has_its_company(report):

@@ -175,13 +175,13 @@ register({
     "coherence_why_one": ("there is no second modality", "第二のモダリティがありません"),
     "coherence_why_alone": ("asked to stay alone", "単独で使うよう指定されています"),
     "coherence_why_unaligned": ("nothing says which element belongs to which: no keys, no common vectors", "要素どうしの対応を示すもの（キーや共通のベクトル）がありません"),
-    "coherence_why_few": ("alone: {n} records with a known order and a partner, and {least} are needed to test guidance", "単独：順序が既知で相手のあるレコードは{n}件。ガイダンスの検証には{least}件必要です"),
+    "coherence_why_few": ("alone: {n} records with a known order and a partner, and {least} are needed to test guidance", "単独：順序が既知で相手のある記録は{n}件。ガイダンスの検証には{least}件必要です"),
     "coherence_why_chance": ("alone: neither modality is better than chance by itself", "単独：どちらのモダリティも単独では偶然水準を超えません"),
     "coherence_why_unsafe": ("alone: guidance was tested on {n} records and gains {gain}, not above two standard errors of {error}", "単独：{n}件で検証したガイダンスの上乗せは{gain}で、標準誤差{error}の2倍を超えません"),
     "coherence_why_safe": ("guided: tested on {n} records, gain {gain}, above two standard errors of {error}", "ガイダンス使用：{n}件で検証した上乗せは{gain}で、標準誤差{error}の2倍を超えます"),
     "coherence_why_iterated": ("guided in several rounds: tested on {n} records, gain {gain} over one round, above two standard errors of {error}", "複数回のガイダンス使用：{n}件で検証した1回との差は{gain}で、標準誤差{error}の2倍を超えます"),
     "coherence_why_asked": ("asked for; on {n} records the gain is {gain}, standard error {error}", "指定どおり使用。{n}件での上乗せは{gain}（標準誤差{error}）"),
-    "coherence_why_untested": ("asked for, and not tested: no records with a known order and a partner", "指定どおり使用。順序が既知で相手のあるレコードがなく、未検証です"),
+    "coherence_why_untested": ("asked for, and not tested: no records with a known order and a partner", "指定どおり使用。順序が既知で相手のある記録がなく、未検証です"),
     "coherence_why_rolled_back": ("rounds were asked for, but on {n} records none is better than no round", "反復を指定されましたが、{n}件ではどの回も反復なしを上回りません"),
     "coherence_why_one_round": ("rounds were asked for, but only one is used: the alignment is right for {share}, and 70 % are needed", "反復を指定されましたが、対応の正解率が{share}で70 %に満たないため1回だけ使います"),
 })
@@ -257,7 +257,7 @@ register({
     "coherence_a_flips": ("guidance spoils at least as many pairs as it puts right", "ガイダンスで悪化した対が直った対以上あります"),
     "coherence_a_oscillation": ("pairs turn back and forth between rounds", "回ごとに向きが往復する対があります"),
     "coherence_a_echo": ("the modalities agree more, and neither is more often right: an echo, not evidence", "一致だけが増え正確さは上がっていません（反響であって証拠ではありません）"),
-    "coherence_a_stranger": ("the partner of another record helps as well: the gain is a habit of the data, not content", "別レコードの相手でも上乗せがあります。内容ではなくデータの癖です"),
+    "coherence_a_stranger": ("the partner of another record helps as well: the gain is a habit of the data, not content", "別記録の相手でも上乗せがあります。内容ではなくデータの癖です"),
     "coherence_a_collisions": ("too many elements claim the same partner", "同じ相手に重なる要素が多すぎます"),
     "coherence_a_calibration": ("guided probabilities are less honest than those alone", "ガイダンス後の確率は単独より不正確です"),
     "coherence_a_first": ("the predicted first element follows a cue far more often than the true one", "予測の先頭要素が、正解よりはるかに多く単純な手がかりに従っています"),
@@ -343,7 +343,7 @@ def _first(guided, records, side, k, rows, s)->list:
 register({
     "coherence_tau": ("tau of {name} as used", "{name}のτ（採用した方法）"), "coherence_alone": ("tau of {name} alone", "{name}のτ（単独）"), "coherence_gain": ("gain of {name} from guidance, ± 2 standard errors", "{name}へのガイダンスの上乗せ（±2標準誤差）"),
     "coherence_alignment": ("partners that are right", "正しい相手の割合"), "coherence_part": ("{name}: {n} records ordered, {tau}; {why}", "{name}：{n}件を並べ替え、{tau}。{why}"),
-    "coherence_held": ("tau {tau} on {n} records with a known order", "順序が既知の{n}件でτ {tau}"), "coherence_unmeasured": ("accuracy not measured: too few known orders", "順序が既知のレコードが少なく精度は未測定"),
+    "coherence_held": ("tau {tau} on {n} records with a known order", "順序が既知の{n}件でτ {tau}"), "coherence_unmeasured": ("accuracy not measured: too few known orders", "順序が既知の記録が少なく精度は未測定"),
     "coherence_alarms": ("{n} monitors raise an alarm ({names})", "{n}件の監視項目が警報（{names}）"), "coherence_guided": ("as used", "採用した方法"), "coherence_by_itself": ("alone", "単独"), "coherence_axis": ("Kendall's tau, higher = better", "ケンドールのτ（大きいほど良い）"),
 })
 

@@ -123,7 +123,7 @@ register({
     "review_defer": ("a person put it off", "人が保留中"),
     "review_revoke": ("a person took a decision on it back", "人が以前の判断を取り消し"),
     "review_audit": ("drawn at random to check the machine", "無作為監査の対象"),
-    "review_record": ("record", "レコード"), "review_importance": ("importance", "重要度"), "review_gap": ("margin", "2位との差"), "review_sure": ("least sure neighbours", "最も不確かな隣接対"),
+    "review_record": ("record", "記録"), "review_importance": ("importance", "重要度"), "review_gap": ("margin", "2位との差"), "review_sure": ("least sure neighbours", "最も不確かな隣接対"),
     "review_why": ("why", "理由"), "review_order": ("proposed order", "提案された順序"),
     "review_summary": ("{open} open orders of {name}: {machine} for the machine, {people} for people, {audit} of the machine's drawn for a check", "{name}の未決{open}件：機械が採用{machine}件、人が確認{people}件、機械採用分の監査{audit}件"),
 })
@@ -461,7 +461,7 @@ STUDIO = """<View>
     <Choice value="Cannot be told now / 今は判断できない" alias="defer"/>
   </Choices>
 </View>"""
-register({"review_question": ("Put the elements in the right order, the first at the top. Record: {record}", "正しい順序に並べ替えてください（先頭が最初）。レコード：{record}")})
+register({"review_question": ("Put the elements in the right order, the first at the top. Record: {record}", "正しい順序に並べ替えてください（先頭が最初）。記録：{record}")})
 
 def _card(records, side, r, i, id, pictures)->dict:
     "One element as a card; its text is never markup."

@@ -537,7 +537,7 @@ register({
     "detect_gallery": ("The {n} most suspicious pairs of {a} and {b}", "{a}と{b}の、最も疑わしい{n}ペア"), "detect_picture": ("picture of record {id}", "{id}の画像"),
     "weak_agreement": ("the modalities hardly agree, so wrong pairs cannot be told from right ones", "モダリティ間の一致が弱く、誤ったペアを見分けられません"),
     "weak_few_pairs_detect": ("there are fewer than 100 pairs", "ペアが100件未満です"),
-    "weak_near_duplicates": ("many records are near duplicates, which vouch for each other", "ほぼ同じレコードが多く、互いに正しいと判定し合うおそれがあります"),
+    "weak_near_duplicates": ("many records are near duplicates, which vouch for each other", "ほぼ同じ記録が多く、互いに正しいと判定し合うおそれがあります"),
 })
 
 # %% ../../nbs/misalignment/02_detect.ipynb #48464ed5

@@ -261,14 +261,14 @@ def evidence_figure(report, result, pile, task):
     r = some.iloc[0]; name = lambda g, i: g.names[g.at[i]] or i
     return report.figure(lambda: result.plot_evidence(r.a, r.b, language=report.language), report.say("find_evidence", a=name(task.graph_a, r.a), b=name(task.graph_b, r.b)))
 
-def truth_rows(result, task)->dict: # words -> value
+def truth_rows(result, task)->dict: # words -> Estimate
     "How the result stands against links that were never shown; empty when unknown."
     if task.truth is None or not len(task.truth): return {}
-    found = result.score_accepted(task.truth); value = lambda v: getattr(v, "value", v)
-    return {"truth_precision": float(value(found["precision"])), "truth_coverage": float(value(found["coverage"])), "truth_hits": result.score(task.truth).a_to_b["hits_1"].value}
+    found = result.score_accepted(task.truth); return {"truth_precision": found["precision"], "truth_coverage": found["coverage"], "truth_hits": result.score(task.truth).a_to_b["hits_1"]}
 
 def truth_table(report, rows):
-    return _show(html_table([{report.say("quantity"): report.say(k), report.say("value"): f"{v:.1%}" if math.isfinite(v) else "–"} for k, v in rows.items()], report.say("entities_truth"))) if rows else _show("")
+    cells = lambda e: (f"{e.value:.1%}", f"{e.low:.1%} – {e.high:.1%}", f"{e.n:,}") if math.isfinite(e.value) else ("–", "–", f"{e.n:,}")
+    return _show(html_table([dict(zip(map(report.say, ("quantity", "value", "interval", "records")), (report.say(k), *cells(e)))) for k, e in rows.items()], report.say("entities_truth"))) if rows else _show("")
 
 # %% ../../nbs/poc/06_entities.ipynb #ea734e65
 def methods(report, task)->list: # paragraphs
@@ -281,5 +281,6 @@ MOST = 20_000 # links in results.json
 def saved(result, pile, task, gaps, truth)->dict:
     "What results.json holds beside the numbers: every accepted link and every link for review, up to a limit."
     links = lambda f: [dict(a=r.a, b=r.b, confidence=float(r.confidence)) for r in f.head(MOST).itertuples()]
+    told = {k: dict(value=e.value, low=e.low, high=e.high, n=e.n) if math.isfinite(e.value) else None for k, e in truth.items()}
     return dict(counts={k: len(v) for k, v in pile.items()}|dict(seeds=len(task.seeds), n_a=len(task.graph_a), n_b=len(task.graph_b)), refusal=result.refusal, certified=certified(result, pile),
-                accepted=links(pile["accept"]), review=links(pile["review"]), lacking=gaps, truth=truth, risk_curve=result.risk_curve().to_dict("records"), difficulty=task.words)
+                accepted=links(pile["accept"]), review=links(pile["review"]), lacking=gaps, truth=told, risk_curve=result.risk_curve().to_dict("records"), difficulty=task.words)
