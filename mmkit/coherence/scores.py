@@ -7,7 +7,7 @@ __all__ = ['COUNTS', 'OrderScores', 'score_orders', 'calibration_error', 'Paired
 
 # %% ../../nbs/coherence/03_scores.ipynb #e6bb8a93
 import collections, functools, math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import numpy as np
 from ..checks import InputError, check_number, warn_weak
 from .decode import is_cyclic, log_odds
@@ -186,8 +186,9 @@ def paired_gain(
     if x.shape != y.shape or x.ndim != 1: raise InputError(f"The two methods have {x.shape} and {y.shape} records. Score both on the same records, in the same order.")
     groups = np.arange(len(x)) if groups is None else np.asarray(groups); ok = ~np.isnan(x) & ~np.isnan(y); d, groups = (x-y)[ok], groups[ok]
     if len(groups) != ok.sum() or len(set(groups.tolist())) < 2: raise InputError("At least two groups of records that both methods score are needed, and one group for each record.")
-    gain = _estimate(d, np.ones(len(d)), 0., _draws(groups, n_boot, seed), False); _, at = np.unique(groups.astype(str), return_inverse=True); off = np.bincount(at.reshape(-1), d-d.mean()); k = len(off)
-    return PairedGain(gain, float(np.sqrt(k/(k-1)*(off**2).sum())/len(d)), int((d > 0).sum()), int((d < 0).sum()))
+    gain = _estimate(d, np.ones(len(d)), 0., _draws(groups, n_boot, seed), False); _, at = np.unique(groups.astype(str), return_inverse=True); off = np.bincount(at.reshape(-1), d-d.mean()); k = len(off); error = float(np.sqrt(k/(k-1)*(off**2).sum())/len(d))
+    if not d.any(): gain, error = replace(gain, low=-3/k, high=3/k), 1.5/k  # nothing differs in k groups: up to 3/k of all groups still may (rule of three)
+    return PairedGain(gain, error, int((d > 0).sum()), int((d < 0).sum()))
 
 # %% ../../nbs/coherence/03_scores.ipynb #4caaafb7
 def scores_by_length(
