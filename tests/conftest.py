@@ -1,7 +1,7 @@
 "What several test files share: the repository, a copy to break, and a clean environment for child processes."
 import json, os, shutil, subprocess, sys
 from pathlib import Path
-import pytest
+import psutil, pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes run side by side, one to a core; sums round alike everywhere
 
@@ -40,6 +40,7 @@ def run_report(template, given, language, home):
 def made_report(start, language, home):
     "(language, folder, answer of the command) of a report that must succeed."
     answer = start(home, language); assert answer.exit_code == 0, answer.output
+    left = [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE and "ipykernel" in " ".join(p.cmdline())]; assert not left, f"The report left its kernel running: {left}"
     return language, Path(answer.stdout.strip().split("\n")[-1]).parent, answer
 
 def read(report, name): return (report[1]/name).read_text(encoding="utf8")

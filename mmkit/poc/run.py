@@ -103,11 +103,14 @@ def execute(
 ):
     "Run a notebook with papermill in the kernel of `km`; every step is told as it begins."
     import nbformat.v4, papermill
+    from jupyter_core.utils import run_sync
     steps = Steps(sum(bool(step_of(c)) for c in nbformat.read(source, 4).cells) + 1, tell)
     literal = lambda p: str(p).replace("{", "{{").replace("}", "}}")  # papermill fills in braces, also in folder names
     with quiet():
-        nb = papermill.execute_notebook(literal(source), literal(target), parameters, kernel_name="python3", language="python", progress_bar=False,
-                                        km=km, on_cell_start=steps.begin, stdout_file=steps)
+        try: nb = papermill.execute_notebook(literal(source), literal(target), parameters, kernel_name="python3", language="python", progress_bar=False,
+                                             km=km, on_cell_start=steps.begin, stdout_file=steps)
+        finally:
+            if km.has_kernel: run_sync(km.shutdown_kernel)(now=True)  # papermill leaves a kernel running that it was given
     steps.begin(nbformat.v4.new_code_cell("# Write the page"))
     for cell in (c for c in nb.cells if c.cell_type == "code"):
         cell.outputs = [o for o in cell.outputs if not o.get("text", "").startswith("\r")]  # the counting was for the terminal
