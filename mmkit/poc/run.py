@@ -103,7 +103,7 @@ def execute(
 ):
     "Run a notebook with papermill in the kernel of `km`; every step is told as it begins."
     import nbformat.v4, papermill
-    from jupyter_core.utils import run_sync
+    from jupyter_client.utils import run_sync
     steps = Steps(sum(bool(step_of(c)) for c in nbformat.read(source, 4).cells) + 1, tell)
     literal = lambda p: str(p).replace("{", "{{").replace("}", "}}")  # papermill fills in braces, also in folder names
     with quiet():
